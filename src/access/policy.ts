@@ -1,0 +1,85 @@
+import { SweepbookError } from '../errors.ts';
+
+/** Roles that a token can carry; ANONYMOUS is whoever shows none. */
+export const roles = ['USER', 'DQM', 'PRODUCER', 'IMPORTER', 'OPERATOR', 'ADMIN'] as const;
+export type Role = (typeof roles)[number];
+export type AnyRole = Role | 'ANONYMOUS';
+
+/** Who asks: the name that stands in events, and what the token allows. */
+export interface Viewer {
+  readonly principal: string;
+  readonly roles: readonly AnyRole[];
+  readonly tokenId?: number;
+  readonly expiresAt?: Date;
+}
+
+export const anonymous: Viewer = Object.freeze({
+  principal: 'anonymous',
+  roles: Object.freeze(['ANONYMOUS'] as const),
+});
+
+/** any = on everything, own = on what the viewer owns. */
+type Reach = 'any' | 'own';
+
+const production = { PRODUCER: 'any', OPERATOR: 'any', ADMIN: 'any' } as const;
+const ownersAndOperators = { PRODUCER: 'own', OPERATOR: 'any', ADMIN: 'any' } as const;
+
+/** The policy: for each action the roles that may do it, and on what. Nothing else grants anything. */
+export const policy = {
+  /** Datasets before they are closed or while they are bad; their files. An owner always sees his own. */
+  readUnfinished: {
+    ...production,
+    USER: 'own',
+    DQM: 'own',
+    IMPORTER: 'own',
+  },
+  /** Everything about runs that are still in production, files in no dataset, the whole event log. */
+  readProduction: production,
+  /** That a run is in production; of a run that is AVAILABLE, everything. */
+  readRunStatus: { ...production, DQM: 'any' },
+  registerRuns: production,
+  registerFiles: production,
+  recordMerge: production,
+  createDataset: { ...production, IMPORTER: 'any' },
+  /** Add and remove files, mark backed up, close, reopen, sweep. */
+  changeDataset: { ...ownersAndOperators, IMPORTER: 'own' },
+  /** Create a dataset that belongs to somebody else. */
+  createForOthers: { OPERATOR: 'any', ADMIN: 'any' },
+  backUp: { ...production, IMPORTER: 'any' },
+  readBackups: { ...production, IMPORTER: 'any' },
+  waiveBackup: { ADMIN: 'any' },
+  markBad: { OPERATOR: 'any', ADMIN: 'any' },
+  clearBad: { ADMIN: 'any' },
+  setRunVerdict: { DQM: 'any', OPERATOR: 'any', ADMIN: 'any' },
+  manageTokens: { ADMIN: 'any' },
+} as const satisfies Record<string, Partial<Record<AnyRole, Reach>>>;
+
+export type Action = keyof typeof policy;
+
+/** Whether the viewer may do this, to something of this owner if it has one. */
+export function may(viewer: Viewer, action: Action, owner?: string): boolean {
+  const granted: Partial<Record<AnyRole, Reach>> = policy[action];
+  return viewer.roles.some((role) => {
+    const reach = granted[role];
+    return reach === 'any' || (reach === 'own' && owner === viewer.principal);
+  });
+}
+
+/** Refuses what the viewer may not do: UNAUTHENTICATED without a token, FORBIDDEN with one. */
+export function demand(viewer: Viewer, action: Action, owner?: string): void {
+  if (may(viewer, action, owner)) return;
+  if (viewer.roles.includes('ANONYMOUS')) {
+    throw new SweepbookError(
+      'UNAUTHENTICATED',
+      `${action} needs a token: send it as "Authorization: Bearer …"`,
+      { action },
+    );
+  }
+  const allowed = Object.keys(policy[action]);
+  throw new SweepbookError(
+    'FORBIDDEN',
+    `${viewer.principal} may not ${action}${owner === undefined ? '' : ' on what belongs to somebody else'}: ` +
+      `it takes one of the roles ${allowed.join(', ')}`,
+    { action, roles: viewer.roles, allowed },
+  );
+}

@@ -1,0 +1,20 @@
+import { defineEntity, p } from '@mikro-orm/core';
+
+/** An API token, without itself: the prefix finds it, the hash proves it. */
+export const TokenEntity = defineEntity({
+  name: 'Token',
+  tableName: 'tokens',
+  properties: {
+    id: p.integer().primary(),
+    principal: p.string(),
+    roles: p.array(),
+    prefix: p.string().unique(),
+    secretSha256: p.blob().fieldName('secret_sha256'),
+    note: p.string().nullable(),
+    createdAt: p.datetime().fieldName('created_at').defaultRaw('now()'),
+    createdBy: p.string().fieldName('created_by').defaultRaw('current_actor()'),
+    expiresAt: p.datetime().fieldName('expires_at').nullable(),
+    revokedAt: p.datetime().fieldName('revoked_at').nullable(),
+    lastUsedAt: p.datetime().fieldName('last_used_at').nullable(),
+  },
+});

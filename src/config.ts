@@ -1,0 +1,169 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join, resolve } from 'node:path';
+import { parseEnv } from 'node:util';
+import { z } from 'zod';
+import { SweepbookError } from './errors.ts';
+
+const flag = z
+  .enum(['true', 'false', '1', '0', 'yes', 'no'])
+  .transform((word) => ['true', '1', 'yes'].includes(word));
+const count = (least: number, most: number) => z.coerce.number().int().min(least).max(most);
+
+/** Every setting: its name in the environment, its form, its default, what it is for. */
+const settings = z.object({
+  SWEEPBOOK_HOST: z.string().min(1).default('127.0.0.1').describe('address to listen on'),
+  SWEEPBOOK_PORT: count(0, 65535).default(4000).describe('port to listen on; 0 = any free one'),
+  SWEEPBOOK_HOME: z
+    .string()
+    .min(1)
+    .default('./var')
+    .describe('folder of the embedded database, the default mass store and the first token'),
+  DATABASE_URL: z
+    .url({ protocol: /^postgres(ql)?$/ })
+    .optional()
+    .describe('PostgreSQL 15 to 18; unset = the embedded one'),
+  SWEEPBOOK_SITE: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/)
+    .default('local')
+    .describe('name of this site'),
+  SWEEPBOOK_STORE_ROOT: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('root folder of the default mass store; unset = SWEEPBOOK_HOME/store'),
+  SWEEPBOOK_STORE_URL_PREFIX: z
+    .string()
+    .optional()
+    .describe('what stands before a file’s key in the URLs that jobs get; unset = the path'),
+  SWEEPBOOK_WORKER: flag.default(true).describe('serve also runs a worker'),
+  SWEEPBOOK_WORKER_CONCURRENCY: count(1, 64)
+    .default(2)
+    .describe('backups that one worker makes at once, in one mass store'),
+  SWEEPBOOK_LEASE_SECONDS: count(2, 3600)
+    .default(15)
+    .describe('a worker silent for so long has lost its files'),
+  SWEEPBOOK_RETRY_BASE_MS: count(1, 3_600_000)
+    .default(2000)
+    .describe('first wait after a failed attempt; doubles, with jitter'),
+  SWEEPBOOK_GRAPHIQL: flag.default(true).describe('serve GraphiQL at /graphiql'),
+  SWEEPBOOK_MIGRATE: flag.default(true).describe('serve applies missing migrations'),
+  SWEEPBOOK_LOG_LEVEL: z
+    .enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
+    .default('info')
+    .describe('least grave log line written'),
+  SWEEPBOOK_SHUTDOWN_SECONDS: count(1, 3600)
+    .default(20)
+    .describe('how long running requests and copies may take to end on SIGTERM'),
+});
+
+export type SettingName = keyof typeof settings.shape;
+
+/** The settings of this process, frozen; paths are absolute. */
+export interface Config {
+  readonly host: string;
+  readonly port: number;
+  readonly home: string;
+  readonly databaseUrl: string | undefined;
+  readonly site: string;
+  readonly storeRoot: string;
+  readonly storeUrlPrefix: string | undefined;
+  readonly worker: boolean;
+  readonly workerConcurrency: number;
+  readonly leaseSeconds: number;
+  readonly retryBaseMs: number;
+  readonly graphiql: boolean;
+  readonly migrate: boolean;
+  readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
+  readonly shutdownSeconds: number;
+  readonly hostname: string;
+}
+
+type Environment = Record<string, string | undefined>;
+
+/** The one reader of the environment; a value that does not fit is refused with its name. */
+export function readConfig(environment: Environment = process.env): Config {
+  const read = settings.safeParse(withFile(environment));
+  if (!read.success) {
+    const faults = read.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+    throw new SweepbookError('BAD_USER_INPUT', `settings: ${faults.join('; ')}`, { faults });
+  }
+  const given = read.data;
+  const home = resolve(given.SWEEPBOOK_HOME);
+  return Object.freeze({
+    host: given.SWEEPBOOK_HOST,
+    port: given.SWEEPBOOK_PORT,
+    home,
+    databaseUrl: given.DATABASE_URL,
+    site: given.SWEEPBOOK_SITE,
+    storeRoot: resolve(given.SWEEPBOOK_STORE_ROOT ?? join(home, 'store')),
+    storeUrlPrefix: given.SWEEPBOOK_STORE_URL_PREFIX,
+    worker: given.SWEEPBOOK_WORKER,
+    workerConcurrency: given.SWEEPBOOK_WORKER_CONCURRENCY,
+    leaseSeconds: given.SWEEPBOOK_LEASE_SECONDS,
+    retryBaseMs: given.SWEEPBOOK_RETRY_BASE_MS,
+    graphiql: given.SWEEPBOOK_GRAPHIQL,
+    migrate: given.SWEEPBOOK_MIGRATE,
+    logLevel: given.SWEEPBOOK_LOG_LEVEL,
+    shutdownSeconds: given.SWEEPBOOK_SHUTDOWN_SECONDS,
+    hostname: hostname(),
+  });
+}
+
+/** The environment, and behind it the file that SWEEPBOOK_CONFIG names (lines NAME=value). */
+function withFile(environment: Environment): Environment {
+  const file = environment['SWEEPBOOK_CONFIG'];
+  const set = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
+  if (file === undefined || file === '') return set;
+  if (!existsSync(file)) {
+    throw new SweepbookError('NOT_FOUND', `SWEEPBOOK_CONFIG ${file}: no such file`);
+  }
+  return { ...parseEnv(readFileSync(file, 'utf8')), ...set };
+}
+
+export interface SettingLine {
+  readonly name: string;
+  readonly value: string;
+  readonly isDefault: boolean;
+  readonly description: string;
+}
+
+/** All settings as a person reads them; the password in DATABASE_URL is hidden. */
+export function describeConfig(environment: Environment = process.env): SettingLine[] {
+  const merged = withFile(environment);
+  readConfig(environment);
+  return Object.entries(settings.shape).map(([name, form]) => {
+    const given = merged[name];
+    const value = given ?? form.parse(undefined);
+    return {
+      name,
+      value: value === undefined ? '' : hideSecrets(String(value)),
+      isDefault: given === undefined,
+      description: form.description ?? '',
+    };
+  });
+}
+
+/** A text without the passwords that stand in its URLs. */
+export function hideSecrets(text: string): string {
+  return text.replace(/([a-z]+:\/\/[^:/@\s]*):[^@\s]*@/gi, '$1:***@');
+}
+
+/** What the command line needs to find its server: address and token, never printed. */
+export interface ClientSettings {
+  readonly url: string;
+  readonly token: string | undefined;
+}
+
+/** Address: SWEEPBOOK_URL, else the server of this host. Token: SWEEPBOOK_TOKEN, a file, or the first start's. */
+export function readClientSettings(environment: Environment = process.env): ClientSettings {
+  const config = readConfig(environment);
+  const merged = withFile(environment);
+  const address = merged['SWEEPBOOK_URL'] ?? `http://${config.host}:${config.port}`;
+  const tokenFile = merged['SWEEPBOOK_TOKEN_FILE'] ?? join(config.home, 'operator-token');
+  const token =
+    merged['SWEEPBOOK_TOKEN'] ??
+    (existsSync(tokenFile) ? readFileSync(tokenFile, 'utf8').trim() : undefined);
+  return { url: address.replace(/\/(graphql)?\/?$/, ''), token };
+}

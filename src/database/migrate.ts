@@ -1,0 +1,66 @@
+import pg from 'pg';
+import { SweepbookError } from '../errors.ts';
+import { migrationFiles, openDatabase, type Orm } from './orm.ts';
+
+export interface MigrationState {
+  readonly applied: string[];
+  readonly pending: string[];
+  /** Applied, but unknown to this program: the database is newer. */
+  readonly unknown: string[];
+}
+
+/** What the database has and what it lacks. */
+export async function migrationState(orm: Orm): Promise<MigrationState> {
+  const known = migrationFiles().map((file) => file.name);
+  const applied = (await orm.migrator.getExecuted()).map((row) => row.name);
+  return {
+    applied,
+    pending: known.filter((name) => !applied.includes(name)),
+    unknown: applied.filter((name) => !known.includes(name)),
+  };
+}
+
+// Any number; it only has to be the same in every process that migrates this database.
+const migrationLock = 5_339_467_013;
+
+/**
+ * Applies what is missing, all or nothing; of several processes one does it and the others wait.
+ * A database newer than the program is refused (UNAVAILABLE).
+ */
+export async function migrate(url: string): Promise<string[]> {
+  const holder = new pg.Client({ connectionString: url, application_name: 'sweepbook-migrate' });
+  await holder.connect();
+  const orm = await openDatabase({ url, poolSize: 2, applicationName: 'sweepbook-migrate' });
+  try {
+    await refuseOldServer(holder);
+    await holder.query('select pg_advisory_lock($1)', [migrationLock]);
+    const state = await migrationState(orm);
+    refuseNewerDatabase(state);
+    if (state.pending.length > 0) await orm.migrator.up();
+    return state.pending;
+  } finally {
+    await orm.close();
+    await holder.end();
+  }
+}
+
+export function refuseNewerDatabase(state: MigrationState): void {
+  if (state.unknown.length > 0) {
+    throw new SweepbookError(
+      'UNAVAILABLE',
+      `the database is newer than this program (${state.unknown.join(', ')}): install a newer Sweepbook`,
+      { unknown: state.unknown },
+    );
+  }
+}
+
+async function refuseOldServer(client: pg.Client): Promise<void> {
+  const answer = await client.query<{ server_version_num: string }>('show server_version_num');
+  const version = Number(answer.rows[0]?.server_version_num ?? 0);
+  if (version < 150000) {
+    throw new SweepbookError(
+      'UNAVAILABLE',
+      `PostgreSQL ${Math.floor(version / 10000)} is too old: Sweepbook needs 15 or later`,
+    );
+  }
+}

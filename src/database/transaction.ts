@@ -1,0 +1,62 @@
+import { SweepbookError, errorCodes, systemCode, type ErrorCode } from '../errors.ts';
+import type { Db } from './orm.ts';
+import { sql } from './sql.ts';
+
+/** On whose behalf a transaction writes; the triggers put it into the events. */
+export interface Actor {
+  readonly principal: string;
+  readonly reason?: string | undefined;
+}
+
+/** Deadlock, serialization failure: nothing was written, the same again may work. */
+const worthRepeating = new Set(['40P01', '40001']);
+const tries = 5;
+
+/**
+ * One use case, one transaction. It is repeated when the database says that
+ * another one stood in the way, so `work` must not touch anything else.
+ * Refusals of the database come out as SweepbookError.
+ */
+export async function inTransaction<T>(
+  db: Db,
+  actor: Actor,
+  work: (tx: Db) => Promise<T>,
+): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await db.fork().transactional(async (tx) => {
+        await sql`select set_config('sweepbook.actor', ${actor.principal}, true),
+          set_config('sweepbook.reason', ${actor.reason ?? ''}, true)`.execute(tx.getKysely());
+        return work(tx);
+      });
+    } catch (error) {
+      if (attempt < tries && worthRepeating.has(postgresCode(error) ?? '')) continue;
+      throw asRefusal(error);
+    }
+  }
+}
+
+/** SQLSTATE of an error of the database, if it is one. */
+export function postgresCode(error: unknown): string | undefined {
+  for (let at = error, depth = 0; at instanceof Error && depth < 4; at = at.cause, depth++) {
+    const code = systemCode(at);
+    if (code !== undefined && /^[0-9A-Z]{5}$/.test(code)) return code;
+  }
+  return undefined;
+}
+
+/** A refusal that a trigger raised, as the program's own error; anything else unchanged. */
+export function asRefusal(error: unknown): unknown {
+  if (postgresCode(error) !== 'SW001') return error;
+  let at: unknown = error;
+  while (at instanceof Error && !('constraint' in at && 'detail' in at) && at.cause) at = at.cause;
+  const fields = at as { message: string; constraint?: string; hint?: string };
+  const code = errorCodes.find((known): known is ErrorCode => known === fields.constraint);
+  const message = fields.message.split('\n').at(-1) ?? fields.message;
+  return new SweepbookError(
+    code ?? 'ILLEGAL_TRANSITION',
+    fields.hint ? `${message}: ${fields.hint}` : message,
+    {},
+    { cause: error },
+  );
+}

@@ -1,0 +1,162 @@
+import type { Db } from '../database/orm.ts';
+import { messageOf } from '../errors.ts';
+import { currentPlace, eventsAfter, type EventRow, type Place } from './events.queries.ts';
+
+export function isAfter(a: Place, b: Place): boolean {
+  const ax = BigInt(a.xid);
+  const bx = BigInt(b.xid);
+  return ax === bx ? a.id > b.id : ax > bx;
+}
+
+const pollMs = 1000;
+const pageSize = 500;
+/** Lines kept in memory for those who follow closely; who falls behind reads the table again. */
+const keptLines = 5000;
+
+/**
+ * The live end of the log: one reader per process, however many follow. A follower
+ * pulls at its own pace, and one that is slow is served from the table: never skipped.
+ */
+export class EventFeed {
+  private recent: EventRow[] = [];
+  /** All settled lines after `floor` up to `head` are in `recent`. */
+  private floor: Place = { xid: '0', id: 0 };
+  private head: Place = { xid: '0', id: 0 };
+  private timer: NodeJS.Timeout | undefined;
+  private reading: Promise<void> | undefined;
+  private ringAgain = false;
+  private closed = false;
+  private sleepers = new Set<() => void>();
+  private readonly db: Db;
+  private readonly onTrouble: (message: string) => void;
+
+  constructor(db: Db, onTrouble: (message: string) => void) {
+    this.db = db;
+    this.onTrouble = onTrouble;
+  }
+
+  async start(): Promise<void> {
+    this.floor = this.head = await currentPlace(this.db.fork());
+    this.schedule();
+  }
+
+  /** Look now: somebody said that there is something new. */
+  ring(): void {
+    if (this.closed) return;
+    if (this.reading) {
+      this.ringAgain = true;
+      return;
+    }
+    clearTimeout(this.timer);
+    this.reading = this.read().finally(() => {
+      this.reading = undefined;
+      if (this.ringAgain) {
+        this.ringAgain = false;
+        this.ring();
+      } else {
+        this.schedule();
+      }
+    });
+  }
+
+  private schedule(): void {
+    if (this.closed) return;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.ring(), pollMs);
+  }
+
+  private async read(): Promise<void> {
+    try {
+      for (;;) {
+        const page = await eventsAfter(this.db.fork(), this.head, pageSize);
+        if (page.length === 0) return;
+        this.keep(page);
+        this.wake();
+        if (page.length < pageSize) return;
+      }
+    } catch (error) {
+      this.onTrouble(messageOf(error));
+    }
+  }
+
+  private keep(page: EventRow[]): void {
+    this.recent.push(...page);
+    this.head = page.at(-1) ?? this.head;
+    if (this.recent.length > 2 * keptLines) {
+      const dropped = this.recent.splice(0, this.recent.length - keptLines);
+      this.floor = dropped.at(-1) ?? this.floor;
+    }
+  }
+
+  private wake(): void {
+    const sleepers = [...this.sleepers];
+    this.sleepers.clear();
+    for (const wakeUp of sleepers) wakeUp();
+  }
+
+  /** Index in `recent` of the first line after the place. */
+  private indexAfter(place: Place): number {
+    let low = 0;
+    let high = this.recent.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const line = this.recent[middle];
+      if (line && isAfter(line, place)) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  /**
+   * All lines after a place that are wanted, in order, for as long as the signal
+   * is not aborted: first what has been, then what comes. No place = from now on.
+   */
+  async *follow(
+    after: Place | undefined,
+    wants: (line: EventRow) => boolean,
+    signal: AbortSignal,
+  ): AsyncGenerator<EventRow, void, void> {
+    let at = after ?? (await currentPlace(this.db.fork()));
+    while (!signal.aborted && !this.closed) {
+      const floor = this.floor;
+      if (isAfter(floor, at)) {
+        const page = await eventsAfter(this.db.fork(), at, pageSize);
+        for (const line of page) {
+          if (signal.aborted) return;
+          at = line;
+          if (wants(line)) yield line;
+        }
+        // All up to the floor as it was had settled before we read.
+        if (page.length < pageSize && isAfter(floor, at)) at = floor;
+        continue;
+      }
+      const line = this.recent[this.indexAfter(at)];
+      if (line === undefined) {
+        await this.sleep(signal);
+        continue;
+      }
+      at = line;
+      if (wants(line)) yield line;
+    }
+  }
+
+  private sleep(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wakeUp = () => {
+        signal.removeEventListener('abort', wakeUp);
+        this.sleepers.delete(wakeUp);
+        resolve();
+      };
+      this.sleepers.add(wakeUp);
+      signal.addEventListener('abort', wakeUp);
+      if (signal.aborted) wakeUp();
+    });
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    clearTimeout(this.timer);
+    this.wake();
+    await this.reading;
+  }
+}

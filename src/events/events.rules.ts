@@ -1,0 +1,27 @@
+/** What a line of the log can tell. The same list stands in migrations/0001_event_log.sql. */
+export const eventKinds = [
+  'RUN_STATUS',
+  'RUN_VERDICT',
+  'FILE_REGISTERED',
+  'MERGE_RECORDED',
+  'BACKUP_STATUS',
+  'DATASET_STATUS',
+  'DATASET_SEALED',
+  'DATASET_UNSEALED',
+  'DATASET_FILES_ADDED',
+  'DATASET_FILES_REMOVED',
+  'DATASET_MARKED_BAD',
+  'DATASET_CLEARED',
+] as const;
+
+export type EventKind = (typeof eventKinds)[number];
+
+/** One step of a life cycle; `from` is '' where life begins. */
+export interface Step<State extends string> {
+  readonly from: State | '';
+  readonly to: State;
+  /** What people call it. */
+  readonly name: string;
+  /** What has to hold, in words; the guard itself is in the rules and in the database. */
+  readonly when: string;
+}
