@@ -9,6 +9,7 @@ import { rows, sql } from './sql.ts';
  * nothing; the table is the truth, and a slow poll stands behind it.
  */
 const channel = 'sweepbook_events';
+const progressChannel = 'sweepbook_progress';
 const leastGapMs = 50;
 
 export class Doorbell {
@@ -44,11 +45,21 @@ export class Doorbell {
   }
 }
 
+/** Tells how far copies have come, to whoever listens now; nothing depends on it. */
+export async function notifyProgress(db: Db, payload: string): Promise<void> {
+  await rows(db.fork(), sql`select pg_notify(${progressChannel}, ${payload})`);
+}
+
+export interface Listener {
+  onRing(): void;
+  onProgress(payload: string): void;
+  onTrouble(message: string): void;
+}
+
 /** Calls `onRing` for each ring; connects again by itself when the connection is lost. */
 export function listen(
   url: string,
-  onRing: () => void,
-  onTrouble: (message: string) => void,
+  listener: Listener,
 ): { close(): Promise<void> } {
   let closed = false;
   let client: pg.Client | undefined;
@@ -63,17 +74,20 @@ export function listen(
     const retry = (error: unknown) => {
       if (closed || client !== fresh) return;
       client = undefined;
-      onTrouble(messageOf(error));
+      listener.onTrouble(messageOf(error));
       void fresh.end().catch(() => undefined);
       again = setTimeout(() => void connect(), 1000);
     };
     fresh.on('error', retry);
     fresh.on('end', () => retry(new Error('connection ended')));
-    fresh.on('notification', onRing);
+    fresh.on('notification', (message) => {
+      if (message.channel === channel) listener.onRing();
+      else listener.onProgress(message.payload ?? '');
+    });
     try {
       await fresh.connect();
-      await fresh.query(`listen ${channel}`);
-      onRing();
+      await fresh.query(`listen ${channel}; listen ${progressChannel}`);
+      listener.onRing();
     } catch (error) {
       retry(error);
     }

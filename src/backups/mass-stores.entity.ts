@@ -1,0 +1,28 @@
+import { defineEntity, p } from '@mikro-orm/core';
+
+export const SiteEntity = defineEntity({
+  name: 'Site',
+  tableName: 'sites',
+  properties: {
+    id: p.integer().primary(),
+    name: p.string().unique(),
+    description: p.string().nullable(),
+  },
+});
+
+/** A mass store as it is configured; the driver is made from it. */
+export const MassStoreEntity = defineEntity({
+  name: 'MassStore',
+  tableName: 'mass_stores',
+  properties: {
+    id: p.integer().primary(),
+    site: () => p.manyToOne(SiteEntity).fieldName('site_id'),
+    name: p.string().unique(),
+    kind: p.string(),
+    root: p.string(),
+    urlPrefix: p.string().fieldName('url_prefix').nullable(),
+    isDefault: p.boolean().fieldName('is_default').default(false),
+    concurrency: p.integer().default(2),
+    attemptLimit: p.integer().fieldName('attempt_limit').default(8),
+  },
+});
