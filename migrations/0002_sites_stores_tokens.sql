@@ -16,7 +16,8 @@ create table mass_stores (
   -- What a job puts before the key to open a file; empty means the path itself.
   url_prefix text,
   is_default boolean not null default false,
-  concurrency integer not null default 2 check (concurrency between 1 and 64),
+  -- Copies at once, over all workers.
+  concurrency integer not null default 8 check (concurrency between 1 and 64),
   attempt_limit integer not null default 8 check (attempt_limit between 1 and 100),
   created_at timestamptz not null default now()
 );

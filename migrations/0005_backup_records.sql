@@ -51,6 +51,8 @@ create table backup_records (
     and confirmed_at is not null and evidence is not null and length(evidence ->> 'answer') > 0)),
   check (status <> 'FAILED' or last_error is not null)
 ) with (fillfactor = 70);
+-- One stored file is the backup of one file.
+create unique index backup_records_one_key on backup_records (store_id, store_key) where status = 'CONFIRMED';
 create index backup_records_unfinished on backup_records (status, next_attempt_at, id)
   where status in ('REQUESTED', 'COPYING', 'COPIED', 'FAILED');
 

@@ -58,8 +58,15 @@ async function insertToken(tx: Db, input: CreateToken): Promise<{ text: string; 
   return { text: `sbk_${prefix}_${secret}`, row };
 }
 
-/** The token of the very first start; undefined when any token was ever made. */
-export async function createFirstToken(db: Db, principal: string): Promise<string | undefined> {
+/**
+ * The token of the very first start; undefined when any token was ever made. `keep` stores its text
+ * before the commit: whatever dies when, nobody is locked out of a new server.
+ */
+export async function createFirstToken(
+  db: Db,
+  principal: string,
+  keep: (text: string) => void,
+): Promise<string | undefined> {
   return inTransaction(db, { principal: 'first start' }, async (tx) => {
     // Two servers starting at once must not both think they are the first.
     await tx.execute('lock table tokens in share row exclusive mode');
@@ -69,6 +76,7 @@ export async function createFirstToken(db: Db, principal: string): Promise<strin
       roles: ['OPERATOR', 'ADMIN'],
       note: 'made at the first start',
     });
+    keep(made.text);
     return made.text;
   });
 }

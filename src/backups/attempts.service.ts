@@ -43,6 +43,9 @@ export async function claimBackup(
   atOnce = false,
 ): Promise<ClaimAnswer> {
   return inTransaction(db, { principal: worker }, async (tx) => {
+    if (!atOnce && !(await hasSlot(tx, backupId))) {
+      return { kind: 'later', at: new Date(Date.now() + fullStoreWaitMs) };
+    }
     const row = await firstRow(
       tx,
       sql<ClaimedRow>`
@@ -60,6 +63,33 @@ export async function claimBackup(
     const claim = { backupId, worker, ...rest, expected: { sizeBytes, adler32, sha256 } };
     return { kind: 'claimed', claim, sources: await sourcesOf(tx, row.fileId) };
   });
+}
+
+/** A store that takes no more copies at once is tried again after this. */
+const fullStoreWaitMs = 1000;
+const claimLock = 77_340;
+
+/** Whether the record's store takes one more copy; counted one claim at a time, over all workers. */
+async function hasSlot(tx: Db, backupId: number): Promise<boolean> {
+  const store = await firstRow(
+    tx,
+    sql<{ id: number }>`select store_id as id from backup_records where id = ${backupId}`,
+  );
+  if (!store) return true;
+  await rows(tx, sql`select pg_advisory_xact_lock(${claimLock}, ${store.id})`);
+  return (await freeSlots(tx, store.id)) > 0;
+}
+
+/** How many more copies a store takes at once. */
+export async function freeSlots(db: Db, storeId: number): Promise<number> {
+  const row = await firstRow(
+    db,
+    sql<{ n: number }>`
+    select s.concurrency - (select count(*) from backup_records b where b.store_id = s.id
+      and b.status in ('COPYING', 'COPIED') and b.lease_until > clock_timestamp()) as n
+    from mass_stores s where s.id = ${storeId}`,
+  );
+  return row?.n ?? 0;
 }
 
 async function whenNext(tx: Db, backupId: number): Promise<ClaimAnswer> {
@@ -135,6 +165,8 @@ export interface AttemptFailure {
   readonly evidence?: Evidence | undefined;
   /** Whatever is left of attempts, this one was the last. */
   readonly isFinal?: boolean;
+  /** Nobody's fault (the worker is being stopped): does not count, and is tried again at once. */
+  readonly isInnocent?: boolean;
 }
 
 const longestDelayMs = 600_000;
@@ -160,13 +192,15 @@ export async function failAttempt(
       for update of b`,
     );
     if (!row) return 'LEASE_LOST';
-    const next = failure.isFinal ? 'FAILED' : afterFailure({ errorCode: failure.code, ...row });
-    const delayMs = nextDelayMs(row.failureCount, { baseMs: retryBaseMs, maxMs: longestDelayMs });
+    const next = nextStatus(failure, row);
+    const delayMs = failure.isInnocent
+      ? 0
+      : nextDelayMs(row.failureCount, { baseMs: retryBaseMs, maxMs: longestDelayMs });
     const nextAt = new Date(Date.now() + delayMs);
     await rows(
       tx,
       sql`update backup_records set status = ${next}, answered_attempt = ${claim.attempt},
-          failure_count = ${row.failureCount}, last_error_code = ${failure.code}, last_error = ${message},
+          failure_count = ${row.failureCount - (failure.isInnocent ? 1 : 0)}, last_error_code = ${failure.code}, last_error = ${message},
           evidence = ${failure.evidence ? JSON.stringify(failure.evidence) : null}::jsonb,
           next_attempt_at = ${nextAt}, worker = null, lease_until = null
         where id = ${claim.backupId}`,
@@ -174,6 +208,14 @@ export async function failAttempt(
     if (next === 'REQUESTED') await jobs.enqueue(tx, claim.storeId, [claim.backupId], nextAt);
     return next;
   });
+}
+
+function nextStatus(
+  failure: AttemptFailure,
+  row: { failureCount: number; attemptLimit: number },
+): 'REQUESTED' | 'FAILED' {
+  if (failure.isInnocent) return 'REQUESTED';
+  return failure.isFinal ? 'FAILED' : afterFailure({ errorCode: failure.code, ...row });
 }
 
 /** Says that these attempts are alive; returns those that are still held. */

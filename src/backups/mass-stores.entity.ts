@@ -22,7 +22,7 @@ export const MassStoreEntity = defineEntity({
     root: p.string(),
     urlPrefix: p.string().fieldName('url_prefix').nullable(),
     isDefault: p.boolean().fieldName('is_default').default(false),
-    concurrency: p.integer().default(2),
+    concurrency: p.integer().default(8),
     attemptLimit: p.integer().fieldName('attempt_limit').default(8),
   },
 });

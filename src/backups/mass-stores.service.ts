@@ -2,8 +2,6 @@ import type { InferEntity } from '@mikro-orm/core';
 import type { Db } from '../database/orm.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { SweepbookError } from '../errors.ts';
-import type { MassStore } from '../storage/contract.ts';
-import { openMassStore } from '../storage/open.ts';
 import { MassStoreEntity, SiteEntity } from './mass-stores.entity.ts';
 
 export type MassStoreRow = InferEntity<typeof MassStoreEntity>;
@@ -12,7 +10,6 @@ export interface DefaultStore {
   readonly site: string;
   readonly root: string;
   readonly urlPrefix: string | undefined;
-  readonly concurrency: number;
 }
 
 const defaultName = 'default';
@@ -39,7 +36,6 @@ export async function prepareDefaultStore(
       root: wanted.root,
       urlPrefix: wanted.urlPrefix ?? null,
       isDefault: true,
-      concurrency: wanted.concurrency,
     });
     await tx.flush();
     return { store, isNew: true };
@@ -63,25 +59,4 @@ export async function getMassStore(db: Db, name: string | null | undefined): Pro
       : `store ${name} is not known here: look at "store list"`,
     { store: name },
   );
-}
-
-/** The drivers of the stores, made once each. */
-export class OpenStores {
-  private readonly open = new Map<number, MassStore>();
-
-  of(row: Pick<MassStoreRow, 'id' | 'name' | 'kind' | 'root'> & { urlPrefix?: string | null }): MassStore {
-    const known = this.open.get(row.id);
-    if (known) return known;
-    if (row.kind !== 'directory') {
-      throw new SweepbookError('UNAVAILABLE', `store ${row.name}: kind ${row.kind} has no driver here`);
-    }
-    const made = openMassStore({
-      name: row.name,
-      kind: row.kind,
-      root: row.root,
-      urlPrefix: row.urlPrefix ?? null,
-    });
-    this.open.set(row.id, made);
-    return made;
-  }
 }

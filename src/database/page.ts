@@ -37,7 +37,10 @@ export interface Page<Row> {
 /** Page sizes: more than the limit is refused, never cut in silence. */
 export const pageLimits = { files: 1000, others: 200 } as const;
 
-export function checkedFirst(first: number, limit: number): number {
+const defaultFirst = 50;
+
+export function checkedFirst(asked: number | null, limit: number): number {
+  const first = asked ?? defaultFirst;
   if (Number.isInteger(first) && first >= 1 && first <= limit) return first;
   throw new SweepbookError(
     'BAD_USER_INPUT',

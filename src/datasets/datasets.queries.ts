@@ -127,7 +127,7 @@ const orderKeys: Record<DatasetOrder, OrderKey[]> = {
 export async function listDatasets(
   db: Db,
   viewer: Viewer,
-  filter: DatasetConditions,
+  filter: DatasetConditions | 'all',
   order: DatasetOrder,
   page: PageArguments,
   of?: RawBuilder<unknown>,
@@ -139,7 +139,7 @@ export async function listDatasets(
       keys: orderKeys[order],
       select: datasetColumns,
       from: sql`datasets d`,
-      where: allOf([of, datasetConditions(viewer, filter)]),
+      where: allOf([of, filter === 'all' ? visibleDataset(viewer) : datasetConditions(viewer, filter)]),
     },
     page,
   );
@@ -183,3 +183,30 @@ export async function runSummariesOf(db: Db, ids: readonly number[]): Promise<Da
   );
 }
 
+/** Whether the viewer sees a dataset right now and it fits; for feeds. */
+export async function datasetFits(
+  db: Db,
+  viewer: Viewer,
+  id: number,
+  filter: Pick<DatasetConditions, 'name' | 'kind'>,
+): Promise<boolean> {
+  const found = await rows(
+    db,
+    sql`select d.id from datasets d where ${allOf([
+      sql`d.id = ${id}`,
+      visibleDataset(viewer),
+      nameIs(sql`d.name`, filter.name),
+      filter.kind ? sql`d.kind = any (${filter.kind}::text[])` : undefined,
+    ])}`,
+  );
+  return found.length > 0;
+}
+
+/** A dataset and its runs: condition on runs r. */
+export const runsOfDataset = (id: number): RawBuilder<unknown> =>
+  sql`r.id in (select fr.run_id from dataset_files df join file_runs fr on fr.file_id = df.file_id
+    where df.dataset_id = ${id})`;
+
+/** A dataset and its files: condition on files f. */
+export const filesOfDataset = (id: number): RawBuilder<unknown> =>
+  sql`f.id in (select file_id from dataset_files where dataset_id = ${id})`;

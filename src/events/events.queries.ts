@@ -2,6 +2,7 @@ import { visibleEvent } from '../access/visibility.ts';
 import type { Viewer } from '../access/policy.ts';
 import { readCursor, writeCursor } from '../database/cursor.ts';
 import type { Db } from '../database/orm.ts';
+import type { Page, PageArguments } from '../database/page.ts';
 import { allOf, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts';
 import { SweepbookError } from '../errors.ts';
 import type { EventKind } from './events.rules.ts';
@@ -128,7 +129,26 @@ export function eventConditions(viewer: Viewer, filter: EventConditions): RawBui
   ]);
 }
 
-export async function countEvents(db: Db, where: RawBuilder<unknown>): Promise<number> {
+/** A page of the log, in its order; the cursors are those of the subscriptions. */
+export async function listEvents(
+  db: Db,
+  epoch: string,
+  where: RawBuilder<unknown>,
+  page: PageArguments,
+): Promise<Page<EventRow>> {
+  const place = page.after ? readPlace(epoch, page.after) : { xid: '0', id: 0 };
+  const found = await eventsAfter(db, place, page.first + 1, where);
+  return {
+    edges: found
+      .slice(0, page.first)
+      .map((node) => ({ cursor: writePlace(epoch, node), node })),
+    hasNextPage: found.length > page.first,
+    hasPreviousPage: Boolean(page.after),
+    total: () => countEvents(db, where),
+  };
+}
+
+async function countEvents(db: Db, where: RawBuilder<unknown>): Promise<number> {
   const row = await firstRow(
     db,
     sql<{ n: number }>`select count(*) as n from events e left join datasets d on d.id = e.dataset_id

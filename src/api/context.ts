@@ -1,0 +1,64 @@
+import DataLoader from 'dataloader';
+import type { Viewer } from '../access/policy.ts';
+import type { JobQueue } from '../database/jobs.ts';
+import type { Db } from '../database/orm.ts';
+import type { EventFeed } from '../events/event-feed.ts';
+import type { OpenStores } from '../storage/open.ts';
+import type { ProgressFeed } from './progress-feed.ts';
+
+/** What the server has for all requests. */
+export interface Means {
+  readonly db: Db;
+  readonly jobs: JobQueue;
+  readonly stores: OpenStores;
+  readonly feed: EventFeed;
+  readonly progress: ProgressFeed;
+  /** Of the database; part of every event cursor. */
+  readonly epoch: string;
+  /** Name of this site: where files are that say nothing else. */
+  readonly site: string;
+  readonly leaseSeconds: number;
+  readonly retryBaseMs: number;
+  /** Something was committed: whoever follows looks now. */
+  ring(): void;
+}
+
+type Batch<K, V> = (context: Context, keys: readonly K[]) => Promise<readonly V[]>;
+
+/** One request: who asks, and with what it is answered. */
+export class Context {
+  readonly means: Means;
+  readonly viewer: Viewer;
+  readonly requestId: string;
+  private readonly loaders = new Map<unknown, DataLoader<unknown, unknown>>();
+
+  constructor(means: Means, viewer: Viewer, requestId: string) {
+    this.means = means;
+    this.viewer = viewer;
+    this.requestId = requestId;
+  }
+
+  /** A handle for one read: no identity map, nothing remembered. */
+  get db(): Db {
+    return this.means.db;
+  }
+
+  /**
+   * Loads by key, all keys of one level of the query at once. Nothing is cached: a mutation or
+   * an event must be followed by a fresh look. `batch` must be the same function each time.
+   */
+  load<K, V>(batch: Batch<K, V>, key: K): Promise<V> {
+    let loader = this.loaders.get(batch) as DataLoader<K, V> | undefined;
+    if (!loader) {
+      loader = new DataLoader<K, V>((keys) => batch(this, keys), { cache: false, maxBatchSize: 1000 });
+      this.loaders.set(batch, loader as DataLoader<unknown, unknown>);
+    }
+    return loader.load(key);
+  }
+}
+
+/** Rows in the order of the keys; undefined where there is none (or none to see). */
+export function inOrder<K, V>(keys: readonly K[], found: readonly V[], keyOf: (row: V) => K): (V | undefined)[] {
+  const byKey = new Map(found.map((row) => [keyOf(row), row]));
+  return keys.map((key) => byKey.get(key));
+}

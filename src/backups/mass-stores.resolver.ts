@@ -1,0 +1,49 @@
+import { Ctx, FieldResolver, Query, Resolver, Root } from 'type-graphql';
+import { may } from '../access/policy.ts';
+import type { Context } from '../api/context.ts';
+import { SafeInt } from '../api/scalars.ts';
+import type { StoreState } from '../storage/contract.ts';
+import { MassStore } from './backups.schema.ts';
+import { listMassStores, type MassStoreRow } from './mass-stores.service.ts';
+
+async function probeStores(context: Context, rows: readonly MassStoreRow[]): Promise<StoreState[]> {
+  return Promise.all(rows.map((row) => context.means.stores.of(row).probe()));
+}
+
+@Resolver(() => MassStore)
+export class MassStoreResolver {
+  @Query(() => [MassStore], { description: 'The mass stores, by name.' })
+  async massStores(@Ctx() { db }: Context): Promise<MassStoreRow[]> {
+    return listMassStores(db);
+  }
+
+  @FieldResolver(() => String, { description: 'The site it belongs to.' })
+  site(@Root() row: MassStoreRow): string {
+    return row.site.name;
+  }
+
+  @FieldResolver(() => String, { nullable: true, description: 'Where it lies; for producers and operators.' })
+  root(@Ctx() { viewer }: Context, @Root() row: MassStoreRow): string | undefined {
+    return may(viewer, 'readBackups') ? row.root : undefined;
+  }
+
+  @FieldResolver(() => Boolean, { description: 'The server can use it right now.' })
+  async isUp(@Ctx() context: Context, @Root() row: MassStoreRow): Promise<boolean> {
+    return (await context.load(probeStores, row)).isUp;
+  }
+
+  @FieldResolver(() => String, { nullable: true, description: 'State in words; for producers and operators.' })
+  async detail(@Ctx() context: Context, @Root() row: MassStoreRow): Promise<string | undefined> {
+    return may(context.viewer, 'readBackups') ? (await context.load(probeStores, row)).detail : undefined;
+  }
+
+  @FieldResolver(() => SafeInt, { nullable: true, description: 'Bytes free, if the store tells.' })
+  async freeBytes(@Ctx() context: Context, @Root() row: MassStoreRow): Promise<number | undefined> {
+    return (await context.load(probeStores, row)).freeBytes;
+  }
+
+  @FieldResolver(() => String, { nullable: true, description: 'What stands before a key in the URLs that jobs get.' })
+  accessUrlPrefix(@Root() row: MassStoreRow): string | null | undefined {
+    return row.urlPrefix;
+  }
+}

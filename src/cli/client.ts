@@ -1,0 +1,164 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import type { ClientSettings } from '../config.ts';
+import { messageOf, systemCode } from '../errors.ts';
+import { CliError, exitCode, exitCodeOf, Interrupted, isTransient } from './exit-codes.ts';
+import { complain } from './print.ts';
+
+/** An error as GraphQL and the export answer it. */
+export interface Refusal {
+  readonly code: string;
+  readonly message: string;
+}
+
+interface GraphqlError {
+  readonly message: string;
+  readonly extensions?: { readonly code?: string };
+}
+
+interface GraphqlAnswer {
+  readonly data?: unknown;
+  readonly errors?: readonly GraphqlError[];
+  readonly code?: string;
+  readonly message?: string;
+}
+
+const answerTimeoutMs = 120_000;
+const retryMs = { first: 250, longest: 5000 };
+
+/** Talks GraphQL with the server; everything it throws is a CliError. */
+export class Client {
+  readonly settings: ClientSettings;
+  readonly signal: AbortSignal;
+  /** How long a call is tried again while the server does not answer; every call may be repeated. */
+  patienceMs = 0;
+
+  constructor(settings: ClientSettings, signal: AbortSignal) {
+    this.settings = settings;
+    this.signal = signal;
+  }
+
+  /** The answer's data; a refusal becomes a CliError with the exit code that fits. */
+  async call<Data>(query: string, variables: Record<string, unknown> = {}): Promise<Data> {
+    const giveUpAt = Date.now() + this.patienceMs;
+    for (let delayMs = retryMs.first; ; delayMs = Math.min(delayMs * 2, retryMs.longest)) {
+      try {
+        return (await this.#callOnce(query, variables)) as Data;
+      } catch (error) {
+        if (!isTransient(error) || Date.now() + delayMs > giveUpAt) throw error;
+        // Said once an outage, and not for a hiccup.
+        if (delayMs === retryMs.first * 4) complain(`${messageOf(error)} (trying again)`);
+        await pause(delayMs * (0.5 + Math.random() / 2), this.signal);
+      }
+    }
+  }
+
+  async #callOnce(query: string, variables: Record<string, unknown>): Promise<unknown> {
+    const response = await this.fetch('/graphql', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ query, variables }),
+      timeoutMs: answerTimeoutMs,
+    });
+    const answer = await this.json<GraphqlAnswer>(response);
+    if (answer.code !== undefined) {
+      // Refused before GraphQL came to it.
+      throw this.refusal({ code: answer.code, message: answer.message ?? answer.code });
+    }
+    const [first] = answer.errors ?? [];
+    if (first) {
+      throw this.refusal({ code: first.extensions?.code ?? 'INTERNAL', message: first.message });
+    }
+    if (!answer.data) throw this.strange(response);
+    return answer.data;
+  }
+
+  /** A request with the token; CliError when nobody answers. `timeoutMs`: until the last byte. */
+  async fetch(path: string, options: RequestInit & { timeoutMs?: number } = {}): Promise<Response> {
+    const { timeoutMs, ...request } = options;
+    const headers = new Headers(request.headers);
+    const { url, token } = this.settings;
+    if (token !== undefined) headers.set('authorization', `Bearer ${token}`);
+    const signals = [this.signal];
+    if (timeoutMs !== undefined) signals.push(AbortSignal.timeout(timeoutMs));
+    try {
+      return await fetch(`${url}${path}`, {
+        ...request,
+        headers,
+        signal: AbortSignal.any(signals),
+      });
+    } catch (error) {
+      throw this.noAnswer(error);
+    }
+  }
+
+  /** The body as JSON; what is no JSON did not come from our server. */
+  async json<Body>(response: Response): Promise<Body> {
+    let text: string;
+    try {
+      text = await response.text();
+    } catch (error) {
+      throw this.noAnswer(error);
+    }
+    try {
+      return JSON.parse(text) as Body;
+    } catch {
+      throw this.strange(response);
+    }
+  }
+
+  /** The server refused: its sentence, and for tokens where ours came from. */
+  refusal(refusal: Refusal): CliError {
+    const { code, message } = refusal;
+    const exit = exitCodeOf(code);
+    if (code === 'UNAUTHENTICATED') {
+      const way = 'set SWEEPBOOK_TOKEN, or name its file with --token-file or SWEEPBOOK_TOKEN_FILE';
+      const what =
+        this.settings.token === undefined
+          ? `this needs a token, and there is none: ${way}`
+          : `the token was not accepted by ${this.settings.url}: ${way}`;
+      return new CliError(exit, what, code);
+    }
+    if (code.startsWith('GRAPHQL_')) {
+      const what = `the server at ${this.settings.url} does not know this request (${message})`;
+      return new CliError(exit, `${what}: use the command line of its version`, code);
+    }
+    return new CliError(exit, message, code);
+  }
+
+  /** Nothing came back, or not all of it. */
+  noAnswer(error: unknown): CliError {
+    if (error instanceof CliError) return error;
+    if (this.signal.aborted) return new Interrupted();
+    const { url } = this.settings;
+    if (error instanceof Error && error.name === 'TimeoutError') {
+      const seconds = answerTimeoutMs / 1000;
+      return new CliError(
+        exitCode.tryLater,
+        `the server at ${url} gave no answer within ${seconds} s: try again, or look at its log`,
+      );
+    }
+    const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+    const why = systemCode(cause) ?? messageOf(cause);
+    return new CliError(
+      exitCode.tryLater,
+      `no server answers at ${url} (${why}): start one with "npm start", or give its address with --url`,
+    );
+  }
+
+  /** An answer that is none of ours: a proxy's page, another program on the port. */
+  strange(response: Response): CliError {
+    const isLater = [429, 502, 503, 504].includes(response.status);
+    return new CliError(
+      isLater ? exitCode.tryLater : exitCode.failed,
+      `what answers at ${this.settings.url} is no Sweepbook server (HTTP ${response.status})` +
+        `${isLater ? ', or it is not ready: try again' : ': check --url'}`,
+    );
+  }
+}
+
+/** Waits; Interrupted when the command is stopped meanwhile. */
+export async function pause(timeMs: number, signal: AbortSignal): Promise<void> {
+  await wait(timeMs, undefined, { signal }).catch(() => {
+    throw new Interrupted();
+  });
+}

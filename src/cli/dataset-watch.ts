@@ -1,0 +1,263 @@
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import type { Command } from 'commander';
+import { messageOf, systemCode } from '../errors.ts';
+import { pause } from './client.ts';
+import { addVerb, runs, type Context } from './command.ts';
+import { historyOf, noDataset } from './dataset-facts.ts';
+import { CliError, exitCode, Interrupted, isTransient, type ExitCode } from './exit-codes.ts';
+import { complain } from './print.ts';
+import { subscribe } from './subscribe.ts';
+import { readSweep } from './sweep-follow.ts';
+
+export function addWatchCommand(noun: Command, status: (text: string) => string): void {
+  const command = addVerb(noun, 'watch <name>', 'each change of its status, as it happens')
+    .option('--after <cursor>', 'go on after this line of an earlier watch; nothing is missed')
+    .option('--until <status>', 'end when it is OPEN, BACKED_UP or CLOSED', status)
+    .option('--cursor-file <file>', 'go on where this file says, and keep it up to date');
+  runs<WatchOptions, [string]>(command, watch);
+}
+
+interface WatchOptions {
+  readonly after?: string;
+  readonly until?: string;
+  readonly cursorFile?: string;
+}
+
+/** What is printed for an event. */
+interface WatchLine {
+  readonly dataset: string;
+  readonly from: string | null;
+  readonly to: string;
+  readonly actor: string;
+  readonly reason: string | null;
+  readonly badMark: { readonly reason: string } | null;
+  readonly occurredAt: string;
+  readonly cursor: string;
+}
+
+async function watch(context: Context, options: WatchOptions, name: string): Promise<ExitCode> {
+  const watcher = new Watcher(context, options, name);
+  try {
+    await watcher.run();
+    return exitCode.done;
+  } catch (error) {
+    if (!(error instanceof Interrupted) && !context.signal.aborted) throw error;
+    const { cursor } = watcher;
+    throw new Interrupted(
+      cursor === undefined
+        ? 'interrupted'
+        : `continue with: sweepbook dataset watch ${name} --after ${cursor}`,
+    );
+  }
+}
+
+const backoffMs = { first: 250, longest: 10_000 };
+const rememberedCursors = 10_000;
+
+class Watcher {
+  cursor: string | undefined;
+  readonly #context: Context;
+  readonly #options: WatchOptions;
+  readonly #name: string;
+  /** The server sends at least once; we print once. */
+  readonly #seen = new Set<string>();
+  #isReached = false;
+  #delayMs = backoffMs.first;
+  #isOutage = false;
+
+  constructor(context: Context, options: WatchOptions, name: string) {
+    this.#context = context;
+    this.#options = options;
+    this.#name = name;
+  }
+
+  async run(): Promise<void> {
+    const { client, signal } = this.#context;
+    this.cursor = this.#options.after ?? (await readCursor(this.#options.cursorFile));
+    await this.#start();
+    while (!this.#isReached) {
+      try {
+        await this.#listen();
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!isTransient(error)) throw error;
+      }
+      if (this.#isReached) return;
+      if (!this.#isOutage) {
+        this.#isOutage = true;
+        complain(`the connection to ${client.settings.url} is lost: trying again until it is back`);
+      }
+      await pause(this.#delayMs * (0.5 + Math.random() / 2), signal);
+      this.#delayMs = Math.min(this.#delayMs * 2, backoffMs.longest);
+    }
+  }
+
+  /** The present state, read from the history, so that its cursor and what follows fit together. */
+  async #start(): Promise<void> {
+    const state = await readSweep(this.#context, this.#name);
+    if (state === null) throw noDataset(this.#name);
+    if (this.cursor !== undefined) {
+      // Reached before we came, and possibly before the cursor: nothing may ever follow.
+      if (this.#hasPassed(state.status)) await this.#printRest();
+      return;
+    }
+    let last: WatchLine | undefined;
+    let cursor: string | undefined;
+    for await (const event of historyOf(this.#context, this.#name, { all: true, limit: 0 })) {
+      cursor = event.cursor;
+      if (event.kind === 'DATASET_STATUS' && event.toState !== null) {
+        last = {
+          ...event,
+          dataset: this.#name,
+          from: event.fromState || null,
+          to: event.toState,
+          badMark: null,
+        };
+      }
+    }
+    if (last !== undefined) await this.#print({ ...last, cursor: cursor ?? last.cursor }, true);
+    else this.#isReached = this.#hasPassed(state.status);
+  }
+
+  async #printRest(): Promise<void> {
+    const after = this.cursor;
+    let isAfter = false;
+    for await (const event of historyOf(this.#context, this.#name, { all: true, limit: 0 })) {
+      if (isAfter && event.kind === 'DATASET_STATUS' && event.toState !== null) {
+        const { toState: to, fromState } = event;
+        await this.#print({
+          ...event,
+          dataset: this.#name,
+          from: fromState || null,
+          to,
+          badMark: null,
+        });
+      }
+      isAfter ||= event.cursor === after;
+    }
+    // A cursor of somewhere else in the log is the server's to place.
+    this.#isReached = isAfter;
+  }
+
+  async #listen(): Promise<void> {
+    const { client, signal } = this.#context;
+    const connection = subscribe<WatchData>(
+      client.settings,
+      watchQuery,
+      { filter: { dataset: this.#name }, after: this.cursor },
+      () => {
+        this.#delayMs = backoffMs.first;
+        this.#isOutage = false;
+      },
+    );
+    const stop = () => connection.dispose();
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+      for await (const { data, errors } of connection.items) {
+        if (errors?.[0]) throw refusalOf(this.#context, errors[0]);
+        if (!data) continue;
+        const { dataset, ...event } = data.datasetStatusChanged;
+        await this.#print({ dataset: dataset.name, ...event });
+        if (this.#isReached) return;
+      }
+    } catch (error) {
+      throw lostConnection(this.#context, error);
+    } finally {
+      signal.removeEventListener('abort', stop);
+      connection.dispose();
+    }
+    signal.throwIfAborted();
+  }
+
+  #hasPassed(status: string): boolean {
+    const order = ['OPEN', 'BACKED_UP', 'CLOSED'];
+    const { until } = this.#options;
+    if (until === undefined || until === 'OPEN') return status === until;
+    return order.indexOf(status) >= order.indexOf(until);
+  }
+
+  async #print(event: WatchLine, isPresent = false): Promise<void> {
+    if (this.#seen.has(event.cursor)) return;
+    this.#seen.add(event.cursor);
+    const [oldest] = this.#seen;
+    if (this.#seen.size > rememberedCursors && oldest !== undefined) this.#seen.delete(oldest);
+    await this.#context.output.result(
+      isPresent ? { ...event, isPresent } : event,
+      lineOf(event, isPresent),
+    );
+    this.cursor = event.cursor;
+    await writeCursor(this.#options.cursorFile, event.cursor);
+    this.#isReached = this.#hasPassed(event.to);
+  }
+}
+
+function lineOf(event: WatchLine, isPresent: boolean): string {
+  const from = event.from === null || event.from === '' ? '' : `${event.from} → `;
+  const change = isPresent ? `is ${event.to}` : `${from}${event.to}`;
+  const bad = event.badMark === null ? [] : [`bad: ${event.badMark.reason}`];
+  const reason = event.reason === null || event.reason === '' ? [] : [`“${event.reason}”`];
+  return [event.occurredAt, change, event.actor, ...bad, ...reason, event.cursor].join('  ');
+}
+
+interface WatchData {
+  readonly datasetStatusChanged: Omit<WatchLine, 'dataset'> & {
+    readonly dataset: { name: string };
+  };
+}
+
+const watchQuery = `subscription Watch($filter: DatasetEventFilter, $after: String) {
+  datasetStatusChanged(filter: $filter, after: $after) {
+    cursor from to actor reason occurredAt badMark { reason } dataset { name }
+  }
+}`;
+
+interface StreamError {
+  readonly message: string;
+  readonly extensions?: Readonly<Record<string, unknown>>;
+}
+
+function refusalOf({ client }: Context, error: StreamError): CliError {
+  const code = error.extensions?.['code'];
+  return client.refusal({
+    code: typeof code === 'string' ? code : 'INTERNAL',
+    message: error.message,
+  });
+}
+
+/** A refusal ends the watch; whatever else happens to a connection is tried again. */
+function lostConnection(context: Context, error: unknown): CliError {
+  if (error instanceof CliError) return error;
+  // A subscription that is refused ends with the list of its errors.
+  if (Array.isArray(error) && error.length > 0) return refusalOf(context, error[0] as StreamError);
+  const closed = error as { code?: unknown; reason?: unknown };
+  if (closed.code === 4401 || closed.code === 4403) {
+    const message = typeof closed.reason === 'string' ? closed.reason : '';
+    return context.client.refusal({
+      code: closed.code === 4401 ? 'UNAUTHENTICATED' : 'FORBIDDEN',
+      message,
+    });
+  }
+  return new CliError(exitCode.tryLater, messageOf(error));
+}
+
+async function readCursor(file: string | undefined): Promise<string | undefined> {
+  if (file === undefined) return undefined;
+  try {
+    return (await readFile(file, 'utf8')).trim() || undefined;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw new CliError(exitCode.failed, `--cursor-file ${file}: ${messageOf(error)}`);
+  }
+}
+
+/** All or nothing: whoever reads it finds one whole cursor. */
+async function writeCursor(file: string | undefined, cursor: string): Promise<void> {
+  if (file === undefined) return;
+  const temporary = `${file}.${process.pid}.tmp`;
+  try {
+    await writeFile(temporary, `${cursor}\n`, { flush: true });
+    await rename(temporary, file);
+  } catch (error) {
+    throw new CliError(exitCode.failed, `--cursor-file ${file}: ${messageOf(error)}`);
+  }
+}

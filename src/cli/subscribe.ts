@@ -1,0 +1,43 @@
+import { createClient } from 'graphql-ws';
+import WebSocket from 'ws';
+import type { ClientSettings } from '../config.ts';
+
+interface Connection<Data> {
+  /** Ends when the server completes the subscription, throws when the connection is lost. */
+  readonly items: AsyncIterableIterator<SubscriptionItem<Data>>;
+  dispose(): void;
+}
+
+interface SubscriptionItem<Data> {
+  readonly data?: Data | null;
+  readonly errors?: readonly {
+    readonly message: string;
+    readonly extensions?: Readonly<Record<string, unknown>>;
+  }[];
+}
+
+/** One subscription over one connection, which is not made again when it is lost. */
+export function subscribe<Data>(
+  settings: ClientSettings,
+  query: string,
+  variables: Record<string, unknown>,
+  onConnected: () => void = () => undefined,
+): Connection<Data> {
+  const { token } = settings;
+  const client = createClient({
+    url: `${settings.url.replace(/^http/, 'ws')}/graphql`,
+    webSocketImpl: WebSocket,
+    lazy: true,
+    retryAttempts: 0,
+    keepAlive: 10_000,
+    ...(token === undefined ? {} : { connectionParams: { Authorization: `Bearer ${token}` } }),
+    on: { connected: onConnected },
+    onNonLazyError: () => undefined,
+  });
+  return {
+    items: client.iterate<Data>({ query, variables }) as AsyncIterableIterator<
+      SubscriptionItem<Data>
+    >,
+    dispose: () => void client.dispose(),
+  };
+}

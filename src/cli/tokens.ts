@@ -1,0 +1,110 @@
+import type { Command } from 'commander';
+import { addNoun, addVerb, runs, wordsOf, type Context } from './command.ts';
+import { complain } from './print.ts';
+import { wrongUsage } from './exit-codes.ts';
+
+const roles = ['USER', 'DQM', 'PRODUCER', 'IMPORTER', 'OPERATOR', 'ADMIN'];
+
+export function addTokenCommands(program: Command): void {
+  const noun = addNoun(program, 'token', 'tokens: who may do what');
+  const create = addVerb(noun, 'create <principal>', 'make a token; it is printed this once')
+    .requiredOption('--role <roles>', `${roles.join(', ')}; several with commas`, wordsOf(roles))
+    .option('--note <text>', 'what it is for')
+    .option('--expires <when>', 'a date (2027-01-31, RFC 3339), or days from now: 90d');
+  runs<CreateOptions, [string]>(create, createToken);
+  runs(addVerb(noun, 'list', 'all tokens, without their secrets'), listTokens);
+  runs<object, [string]>(
+    addVerb(noun, 'revoke <prefix>', 'take a token back, at once'),
+    revokeToken,
+  );
+}
+
+interface CreateOptions {
+  readonly role: string[];
+  readonly note?: string;
+  readonly expires?: string;
+}
+
+interface TokenRow {
+  readonly prefix: string;
+  readonly principal: string;
+  readonly roles: readonly string[];
+  readonly note: string | null;
+  readonly createdAt: string;
+  readonly createdBy: string;
+  readonly expiresAt: string | null;
+  readonly revokedAt: string | null;
+  readonly lastUsedAt: string | null;
+}
+
+const tokenFields =
+  'prefix principal roles note createdAt createdBy expiresAt revokedAt lastUsedAt';
+
+const createQuery = `mutation CreateToken($input: CreateTokenInput!) {
+  createToken(input: $input) { token details { ${tokenFields} } }
+}`;
+
+async function createToken(
+  { client, output }: Context,
+  { role, note, expires }: CreateOptions,
+  principal: string,
+): Promise<void> {
+  const expiresAt = expires === undefined ? undefined : timeOf(expires);
+  const { createToken: made } = await client.call<{
+    createToken: { token: string; details: TokenRow };
+  }>(createQuery, { input: { principal, roles: role, note, expiresAt } });
+  // The token alone on stdout, so that it can be sent straight into a file.
+  await output.result(made, made.token);
+  if (output.json) return;
+  const until = made.details.expiresAt === null ? '' : `, until ${made.details.expiresAt}`;
+  complain(
+    `token ${made.details.prefix} for ${principal} (${made.details.roles.join(', ')}${until}): ` +
+      'keep it, it is not shown again',
+  );
+}
+
+const dayMs = 86_400_000;
+
+function timeOf(text: string): string {
+  const days = /^(\d{1,5})d$/.exec(text)?.[1];
+  const time = days === undefined ? Date.parse(text) : Date.now() + Number(days) * dayMs;
+  if (Number.isNaN(time)) {
+    throw wrongUsage(`--expires ${text}: a date like 2027-01-31, or days from now like 90d`);
+  }
+  return new Date(time).toISOString();
+}
+
+async function listTokens({ client, output }: Context): Promise<void> {
+  const { tokens } = await client.call<{ tokens: readonly TokenRow[] }>(
+    `query Tokens { tokens { ${tokenFields} } }`,
+  );
+  await output.list(tokens, [
+    { title: 'PREFIX', value: (token) => token.prefix },
+    { title: 'PRINCIPAL', value: (token) => token.principal },
+    { title: 'ROLES', value: (token) => token.roles.join(',') },
+    { title: 'NOTE', value: (token) => token.note },
+    { title: 'CREATED', value: (token) => token.createdAt },
+    { title: 'EXPIRES', value: (token) => token.expiresAt },
+    { title: 'REVOKED', value: (token) => token.revokedAt },
+    { title: 'LAST USED', value: (token) => token.lastUsedAt },
+  ]);
+}
+
+const revokeQuery = `mutation RevokeToken($prefix: String!) {
+  revokeToken(prefix: $prefix) { changed details { ${tokenFields} } }
+}`;
+
+async function revokeToken(
+  { client, output }: Context,
+  _options: object,
+  prefix: string,
+): Promise<void> {
+  const { revokeToken: revoked } = await client.call<{
+    revokeToken: { changed: boolean; details: TokenRow };
+  }>(revokeQuery, { prefix });
+  const { changed, details } = revoked;
+  await output.result(
+    revoked,
+    `token ${details.prefix} of ${details.principal} is ${changed ? '' : 'already '}revoked`,
+  );
+}

@@ -1,0 +1,32 @@
+import { Arg, Ctx, FieldResolver, Int, Query, Resolver, Root } from 'type-graphql';
+import type { Context } from '../api/context.ts';
+import { afterOptions, toConnection, type Connection } from '../api/connection.ts';
+import { checkedFirst, pageLimits } from '../database/page.ts';
+import { eventConditions, listEvents, writePlace, type EventRow } from './events.queries.ts';
+import { EventConnection, EventFilter, EventType } from './events.schema.ts';
+
+const eventsFirst = { nullable: true, defaultValue: 100, description: 'Lines a page.' };
+
+@Resolver(() => EventType)
+export class EventResolver {
+  @Query(() => EventConnection, {
+    description:
+      'The log, oldest first, as far as you may see it. The cursors are those of the subscriptions. ' +
+      'INVALID_CURSOR, CURSOR_TOO_OLD.',
+  })
+  async events(
+    @Ctx() { db, viewer, means }: Context,
+    @Arg('filter', () => EventFilter, { nullable: true, description: 'Which lines.' })
+    filter: EventFilter | null,
+    @Arg('first', () => Int, eventsFirst) first: number | null,
+    @Arg('after', () => String, afterOptions) after: string | null,
+  ): Promise<Connection<EventRow>> {
+    const page = { first: checkedFirst(first, pageLimits.others), after };
+    return toConnection(await listEvents(db.fork(), means.epoch, eventConditions(viewer, filter ?? {}), page));
+  }
+
+  @FieldResolver(() => String, { description: 'Its place in the log: give it as after to go on from here.' })
+  cursor(@Ctx() { means }: Context, @Root() event: EventRow): string {
+    return writePlace(means.epoch, event);
+  }
+}

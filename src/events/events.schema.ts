@@ -1,0 +1,72 @@
+import { Field, InputType, Int, ObjectType } from 'type-graphql';
+import { connectionType } from '../api/connection.ts';
+import { enumType } from '../api/inputs.ts';
+import { DateTime, Json } from '../api/scalars.ts';
+import type { EventKind as EventKindName } from './events.rules.ts';
+
+export const EventKind = enumType<EventKindName>('EventKind', 'What a line of the log tells.', {
+  RUN_STATUS: 'A run was registered, or has left production.',
+  RUN_VERDICT: 'DQM said its word on a run.',
+  FILE_REGISTERED: 'A file was registered.',
+  MERGE_RECORDED: 'Run files were merged into a file.',
+  BACKUP_STATUS: 'A backup record took a step.',
+  DATASET_STATUS: 'A dataset was created, or took a step of its life.',
+  DATASET_SEALED: 'A sweep began: no file comes or goes.',
+  DATASET_UNSEALED: 'A sweep was called off.',
+  DATASET_FILES_ADDED: 'Files came into a dataset.',
+  DATASET_FILES_REMOVED: 'Files left a dataset.',
+  DATASET_MARKED_BAD: 'A dataset was marked bad.',
+  DATASET_CLEARED: 'A bad mark was taken off.',
+});
+
+@ObjectType('Event', {
+  description: 'One line of the log: who changed the state of what, when and why. Lines never change.',
+})
+export class EventType {
+  @Field(() => String, { description: 'Its place in the log: give it as after to go on from here.' })
+  cursor!: string;
+
+  @Field(() => EventKind, { description: 'What it tells.' })
+  kind!: EventKindName;
+
+  @Field(() => String, { description: 'Who did it.' })
+  actor!: string;
+
+  @Field(() => String, { nullable: true, description: 'Why, as the actor said; or what went wrong.' })
+  reason!: string | null;
+
+  @Field(() => DateTime, { description: 'When.' })
+  occurredAt!: Date;
+
+  @Field(() => String, { nullable: true, description: 'State before; none where life begins.' })
+  fromState!: string | null;
+
+  @Field(() => String, { nullable: true, description: 'State after.' })
+  toState!: string | null;
+
+  @Field(() => Json, { description: 'What else belongs to it: attempt, worker, counts, evidence of a failure.' })
+  facts!: unknown;
+}
+
+export const EventConnection = connectionType('Event', () => EventType);
+
+@InputType({ description: 'Conditions on lines of the log; all must hold.' })
+export class EventFilter {
+  @Field(() => [EventKind], { nullable: true, description: 'One of these kinds.' })
+  kind?: EventKindName[] | null;
+
+  @Field(() => String, { nullable: true, description: 'Of the dataset of this name.' })
+  dataset?: string | null;
+
+  @Field(() => String, { nullable: true, description: 'Of the file of this LFN.' })
+  lfn?: string | null;
+
+  @Field(() => Int, { nullable: true, description: 'Of the run of this number.' })
+  run?: number | null;
+
+  @Field(() => String, { nullable: true, description: 'DATA (if not given) or SIMULATION.' })
+  runSource?: string | null;
+
+  @Field(() => String, { nullable: true, description: 'Done by this principal.' })
+  actor?: string | null;
+}

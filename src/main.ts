@@ -1,0 +1,264 @@
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pino, type Logger } from 'pino';
+import { TokenEntity } from './access/tokens.entity.ts';
+import { createFirstToken } from './access/tokens.service.ts';
+import type { Means } from './api/context.ts';
+import { ProgressFeed } from './api/progress-feed.ts';
+import { MassStoreEntity, SiteEntity } from './backups/mass-stores.entity.ts';
+import { listMassStores, prepareDefaultStore } from './backups/mass-stores.service.ts';
+import { hideSecrets, type Config } from './config.ts';
+import { Doorbell, listen } from './database/doorbell.ts';
+import { findEmbeddedPostgres, openEmbeddedPostgres } from './database/embedded.ts';
+import { JobQueue } from './database/jobs.ts';
+import { migrate, migrationState, refuseNewerDatabase } from './database/migrate.ts';
+import { openDatabase, type Db } from './database/orm.ts';
+import { messageOf, SweepbookError } from './errors.ts';
+import { EventFeed } from './events/event-feed.ts';
+import { readEpoch } from './events/events.queries.ts';
+import { serveHttp } from './server/http.ts';
+import { prepareDirectoryStore } from './storage/directory.ts';
+import { OpenStores } from './storage/open.ts';
+import { Worker } from './worker/worker.ts';
+
+/** What was opened, to be closed in reverse order, each once, whatever the others do. */
+class Opened {
+  private readonly closers: { readonly name: string; readonly close: () => Promise<unknown> }[] = [];
+
+  add(name: string, close: () => Promise<unknown>): void {
+    this.closers.push({ name, close });
+  }
+
+  async closeAll(log: Logger): Promise<void> {
+    for (const { name, close } of this.closers.splice(0).toReversed()) {
+      await close().catch((error: unknown) => log.warn({ error: messageOf(error) }, `closing ${name} failed`));
+    }
+  }
+}
+
+const embeddedFolder = (config: Config) => join(config.home, 'postgres');
+
+function makeLog(config: Config): Logger {
+  return pino({
+    level: config.logLevel,
+    base: { pid: process.pid, hostname: config.hostname },
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+    redact: ['headers.authorization', 'token'],
+  });
+}
+
+async function databaseUrl(config: Config, opened: Opened, log: Logger, owns: boolean): Promise<string> {
+  if (config.databaseUrl !== undefined) return config.databaseUrl;
+  const folder = embeddedFolder(config);
+  const running = owns ? undefined : await findEmbeddedPostgres(folder);
+  if (running !== undefined) return running;
+  if (!owns) {
+    throw new SweepbookError(
+      'UNAVAILABLE',
+      `no embedded database runs in ${folder}: start "sweepbook serve" first, or set DATABASE_URL`,
+      { folder },
+    );
+  }
+  mkdirSync(config.home, { recursive: true });
+  const postgres = await openEmbeddedPostgres({ folder, log: (line) => log.info({ postgres: true }, line) });
+  opened.add('embedded PostgreSQL', () => postgres.close());
+  return postgres.url;
+}
+
+interface Base {
+  readonly db: Db;
+  readonly jobs: JobQueue;
+  readonly stores: OpenStores;
+  readonly url: string;
+}
+
+async function openBase(config: Config, opened: Opened, log: Logger, owns: boolean): Promise<Base> {
+  const url = await databaseUrl(config, opened, log, owns);
+  if (config.migrate && owns) {
+    const applied = await migrate(url);
+    if (applied.length > 0) log.info({ applied }, 'migrations applied');
+  }
+  const orm = await openDatabase({ url, entities: [TokenEntity, SiteEntity, MassStoreEntity] });
+  opened.add('database', () => orm.close());
+  const state = await migrationState(orm);
+  refuseNewerDatabase(state);
+  if (state.pending.length > 0) {
+    throw new SweepbookError(
+      'UNAVAILABLE',
+      `the database lacks ${state.pending.length} migrations: run "sweepbook migrate"`,
+      { pending: state.pending },
+    );
+  }
+  const jobs = await JobQueue.open({
+    url,
+    supervise: true,
+    onError: (error) => log.warn({ error: hideSecrets(error.message) }, 'job queue: will try again'),
+  });
+  opened.add('job queue', () => jobs.close());
+  return { db: orm.em, jobs, stores: new OpenStores(), url };
+}
+
+function startWorker(config: Config, base: Base, log: Logger, onChange: () => void): Worker {
+  const worker = new Worker({
+    db: base.db,
+    jobs: base.jobs,
+    stores: base.stores,
+    log,
+    hostname: config.hostname,
+    concurrency: config.workerConcurrency,
+    leaseSeconds: config.leaseSeconds,
+    retryBaseMs: config.retryBaseMs,
+    shutdownSeconds: config.shutdownSeconds,
+    onChange,
+  });
+  worker.start();
+  return worker;
+}
+
+/** The site, its default store and the first token: made once, at the very first start. */
+async function prepareFirstStart(config: Config, { db, jobs }: Base, log: Logger): Promise<string | undefined> {
+  const { store, isNew } = await prepareDefaultStore(db, {
+    site: config.site,
+    root: config.storeRoot,
+    urlPrefix: config.storeUrlPrefix,
+  });
+  if (isNew) {
+    await prepareDirectoryStore(store.root);
+    log.info({ store: store.name, root: store.root }, 'default mass store made');
+  }
+  for (const row of await listMassStores(db)) await jobs.prepare(row.id);
+  return createFirstToken(db, 'operator', (text) => {
+    const file = join(config.home, 'operator-token');
+    mkdirSync(config.home, { recursive: true });
+    writeFileSync(file, `${text}\n`, { mode: 0o600 });
+    chmodSync(file, 0o600);
+  });
+}
+
+/** Runs the server, with its worker, until a signal ends it. */
+export async function serve(config: Config): Promise<void> {
+  const log = makeLog(config);
+  const opened = new Opened();
+  const ended = untilSignal();
+  try {
+    const base = await openBase(config, opened, log, true);
+    const token = await prepareFirstStart(config, base, log);
+    const { db, jobs, stores, url } = base;
+    const doorbell = new Doorbell(db);
+    const trouble = (message: string) => log.warn({ error: hideSecrets(message) }, 'event feed: will try again');
+    const feed = new EventFeed(db, trouble);
+    const progress = new ProgressFeed();
+    await feed.start();
+    const ring = () => {
+      feed.ring();
+      doorbell.ring();
+    };
+    const worker = config.worker ? startWorker(config, base, log, ring) : undefined;
+    const listener = listen(url, {
+      onRing: () => {
+        feed.ring();
+        worker?.ring();
+      },
+      onProgress: (payload) => progress.tell(payload),
+      onTrouble: trouble,
+    });
+    opened.add('event feed', async () => {
+      doorbell.close();
+      await listener.close();
+      await feed.close();
+    });
+    if (worker) opened.add('worker', () => worker.stop());
+    const means: Means = {
+      db,
+      jobs,
+      stores,
+      feed,
+      progress,
+      epoch: await readEpoch(db),
+      site: config.site,
+      leaseSeconds: config.leaseSeconds,
+      retryBaseMs: config.retryBaseMs,
+      ring: () => {
+        ring();
+        worker?.ring();
+      },
+    };
+    const server = await serveHttp(means, { ...config, log });
+    opened.add('HTTP server', () => server.close());
+    log.info({ address: server.address, database: hideSecrets(url) }, 'ready');
+    greet(config, server.address, token);
+    log.info({ signal: await ended }, 'going down');
+  } finally {
+    await opened.closeAll(log);
+  }
+}
+
+/** For the person at the terminal; the log has it in JSON. */
+function greet(config: Config, address: string, token: string | undefined): void {
+  const lines = [
+    `Sweepbook is up: ${address}`,
+    ...(config.graphiql ? [`GraphiQL:        ${address}/graphiql`] : []),
+    ...(token === undefined
+      ? []
+      : [
+          `Operator token:  ${token}`,
+          `                 (shown this once; kept in ${join(config.home, 'operator-token')} for the command line)`,
+        ]),
+  ];
+  process.stderr.write(`\n${lines.join('\n')}\n\n`);
+}
+
+/** Runs one more worker, on this machine, for the server of the same database, until a signal ends it. */
+export async function runWorker(config: Config): Promise<void> {
+  const log = makeLog(config);
+  const opened = new Opened();
+  const ended = untilSignal();
+  try {
+    const base = await openBase(config, opened, log, false);
+    const doorbell = new Doorbell(base.db);
+    const worker = startWorker(config, base, log, () => doorbell.ring());
+    const listener = listen(base.url, {
+      onRing: () => worker.ring(),
+      onProgress: () => undefined,
+      onTrouble: (message) => log.warn({ error: hideSecrets(message) }, 'worker: will listen again'),
+    });
+    opened.add('doorbell', async () => {
+      doorbell.close();
+      await listener.close();
+    });
+    opened.add('worker', () => worker.stop());
+    log.info({ worker: worker.name, database: hideSecrets(base.url) }, 'worker ready');
+    log.info({ signal: await ended }, 'going down');
+  } finally {
+    await opened.closeAll(log);
+  }
+}
+
+/** Applies missing migrations and says which. */
+export async function migrateDatabase(config: Config): Promise<{ applied: string[] }> {
+  const log = makeLog({ ...config, logLevel: 'warn' });
+  const opened = new Opened();
+  try {
+    const running =
+      config.databaseUrl ?? (await findEmbeddedPostgres(embeddedFolder(config)));
+    const url = running ?? (await databaseUrl(config, opened, log, true));
+    return { applied: await migrate(url) };
+  } finally {
+    await opened.closeAll(log);
+  }
+}
+
+/** The first SIGINT or SIGTERM; a second one ends the process where it stands. */
+function untilSignal(): Promise<string> {
+  return new Promise((resolve) => {
+    let isFirst = true;
+    const onSignal = (signal: string) => {
+      if (!isFirst) process.exit(130);
+      isFirst = false;
+      resolve(signal);
+    };
+    process.on('SIGINT', onSignal);
+    process.on('SIGTERM', onSignal);
+  });
+}

@@ -1,0 +1,81 @@
+import { GraphQLError, type GraphQLFormattedError } from 'graphql';
+import { asRefusal, postgresCode } from '../database/transaction.ts';
+import { errorCodes, messageOf, SweepbookError, systemCode, type ErrorCode } from '../errors.ts';
+
+export interface FaultLog {
+  error(facts: object, message: string): void;
+}
+
+/** Connection failures and shutdowns of PostgreSQL, by SQLSTATE class; all pass. */
+const passing = /^(08|53|57P)/;
+const passingSystemCodes = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND']);
+
+/** What of an error may be told to a stranger: refusals as they are, all else as UNAVAILABLE or INTERNAL. */
+export function toRefusal(error: unknown, requestId: string, log: FaultLog): SweepbookError {
+  const refusal = asRefusal(error);
+  if (refusal instanceof SweepbookError) return refusal;
+  if (isPassing(error)) {
+    log.error({ requestId, error: messageOf(error) }, 'the database cannot be reached');
+    return new SweepbookError('UNAVAILABLE', 'the database cannot be reached right now: try again in a moment', {
+      requestId,
+    });
+  }
+  log.error({ requestId, err: error }, 'a fault of the program');
+  return new SweepbookError(
+    'INTERNAL',
+    `something went wrong inside the server: tell its operators the request id ${requestId}`,
+    { requestId },
+  );
+}
+
+function isPassing(error: unknown): boolean {
+  if (passing.test(postgresCode(error) ?? '')) return true;
+  for (let at = error, depth = 0; at instanceof Error && depth < 4; at = at.cause, depth++) {
+    if (passingSystemCodes.has(systemCode(at) ?? '')) return true;
+    if (/Connection terminated|timeout exceeded when trying to connect|database system is/.test(at.message)) return true;
+  }
+  return false;
+}
+
+/** The one place that turns errors into GraphQL: `extensions` has the code and the facts, nothing else. */
+export function toGraphQL(error: GraphQLError, requestId: string, log: FaultLog): GraphQLFormattedError {
+  const { message, locations, path } = error;
+  const place = { ...(locations ? { locations } : {}), ...(path ? { path } : {}) };
+  const cause = originalOf(error);
+  const code = codeOf(error);
+  if (cause === undefined || code !== undefined) {
+    // Of GraphQL itself: a query that does not parse or fit the schema, a variable of the wrong form.
+    const facts = error.extensions['facts'] ?? {};
+    return { message, ...place, extensions: { code: code ?? 'BAD_USER_INPUT', facts } };
+  }
+  const refusal = toRefusal(cause, requestId, log);
+  return { message: refusal.message, ...place, extensions: { code: refusal.code, facts: refusal.facts } };
+}
+
+/** The error below the GraphQL ones; undefined when GraphQL itself found fault. */
+function originalOf(error: GraphQLError): Error | undefined {
+  let at: Error | undefined = error;
+  while (at instanceof GraphQLError) at = at.originalError ?? undefined;
+  return at;
+}
+
+function codeOf(error: GraphQLError): ErrorCode | undefined {
+  return errorCodes.find((code) => code === error.extensions['code'] && code !== 'INTERNAL');
+}
+
+const statuses: Partial<Record<ErrorCode, number>> = {
+  NOT_FOUND: 404,
+  BAD_USER_INPUT: 400,
+  INVALID_CURSOR: 400,
+  UNAUTHENTICATED: 401,
+  FORBIDDEN: 403,
+  RATE_LIMITED: 429,
+  UNAVAILABLE: 503,
+  STORE_UNAVAILABLE: 503,
+  INTERNAL: 500,
+};
+
+/** The HTTP status of a refusal, for roads that are not GraphQL. */
+export function httpStatus(code: ErrorCode): number {
+  return statuses[code] ?? 409;
+}

@@ -1,0 +1,47 @@
+import { ApolloServer, type ApolloServerPlugin } from '@apollo/server';
+import { ApolloServerPluginLandingPageDisabled } from '@apollo/server/plugin/disabled';
+import { GraphQLError, type GraphQLSchema } from 'graphql';
+import type { Context } from '../api/context.ts';
+import { toGraphQL, type FaultLog } from './errors.ts';
+import { demandComplexity, limits, shapeRule } from './limits.ts';
+
+/** Apollo, with the same limits and the same errors as the WebSocket road. */
+export function makeApollo(schema: GraphQLSchema, log: FaultLog): ApolloServer<Context> {
+  const errorsAndLimits: ApolloServerPlugin<Context> = {
+    async requestDidStart() {
+      return {
+        async didResolveOperation({ document, request, operationName }) {
+          demandComplexity(schema, document, request.variables ?? {}, operationName ?? undefined);
+        },
+        async willSendResponse({ response, contextValue }) {
+          const { body } = response;
+          if (body.kind === 'single' && body.singleResult.errors) {
+            response.http.headers.set('cache-control', 'no-store');
+          }
+          response.http.headers.set('x-request-id', contextValue.requestId);
+        },
+      };
+    },
+  };
+  return new ApolloServer<Context>({
+    schema,
+    introspection: true,
+    // Stack traces are for the log.
+    includeStacktraceInErrorResponses: false,
+    parseOptions: { maxTokens: limits.tokens },
+    validationRules: [shapeRule],
+    plugins: [ApolloServerPluginLandingPageDisabled(), errorsAndLimits],
+    allowBatchedHttpRequests: false,
+    stopOnTerminationSignals: false,
+    logger: { debug() {}, info() {}, warn: (m) => log.error({}, String(m)), error: (m) => log.error({}, String(m)) },
+    formatError(formatted, error) {
+      const found = error instanceof GraphQLError ? error : new GraphQLError(formatted.message);
+      return toGraphQL(found, requestIdOf(found), log);
+    },
+  });
+}
+
+/** Apollo does not say which request an error is of; the log line of the request has the same time. */
+function requestIdOf(error: GraphQLError): string {
+  return String(error.extensions['requestId'] ?? new Date().toISOString());
+}

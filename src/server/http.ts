@@ -1,0 +1,141 @@
+import { randomUUID } from 'node:crypto';
+import { fastifyApolloHandler } from '@as-integrations/fastify';
+import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify';
+import type { Logger } from 'pino';
+import { anonymous, type Viewer } from '../access/policy.ts';
+import { authenticate } from '../access/tokens.service.ts';
+import { Context, type Means } from '../api/context.ts';
+import { SweepbookError } from '../errors.ts';
+import { bearerToken } from './authorization.ts';
+import { httpStatus, toRefusal } from './errors.ts';
+import { serveExports } from './export.ts';
+import { serveGraphiql } from './graphiql.ts';
+import { makeApollo } from './graphql.ts';
+import { serveHealth } from './health.ts';
+import { limits } from './limits.ts';
+import { makeSchema } from './schema.ts';
+import { serveWebSockets } from './websocket.ts';
+
+export interface HttpOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly graphiql: boolean;
+  readonly log: Logger;
+}
+
+export interface RunningServer {
+  /** As people open it. */
+  readonly address: string;
+  close(): Promise<void>;
+}
+
+/** Starts listening; all roads in stand here. */
+export async function serveHttp(means: Means, options: HttpOptions): Promise<RunningServer> {
+  const { log } = options;
+  const schema = makeSchema();
+  const apollo = makeApollo(schema, log);
+  await apollo.start();
+  const viewers = new WeakMap<FastifyRequest, Viewer>();
+  const viewerOf = (request: FastifyRequest): Viewer => viewers.get(request) ?? anonymous;
+
+  const app = makeApp(options, means, viewers);
+  serveHealth(app, means);
+  serveExports(app, means, viewerOf);
+  if (options.graphiql) await serveGraphiql(app);
+  app.get('/', async (_request, reply) => reply.redirect('/graphiql', 302));
+  app.route({
+    url: '/graphql',
+    method: ['GET', 'POST', 'OPTIONS'],
+    handler: fastifyApolloHandler(apollo, {
+      context: async (request) => new Context(means, viewerOf(request), request.id),
+    }),
+  });
+  await app.ready();
+  const sockets = serveWebSockets(app.server, schema, means, log);
+  const address = await app.listen({ host: options.host, port: options.port });
+  return {
+    address,
+    async close() {
+      await sockets.close();
+      await app.close();
+      await apollo.stop();
+    },
+  };
+}
+
+function makeApp(
+  { log }: HttpOptions,
+  means: Means,
+  viewers: WeakMap<FastifyRequest, Viewer>,
+): FastifyInstance {
+  const app = Fastify({
+    loggerInstance: log,
+    disableRequestLogging: true,
+    bodyLimit: limits.bodyBytes,
+    requestTimeout: 120_000,
+    keepAliveTimeout: 65_000,
+    routerOptions: { maxParamLength: 1024 },
+    forceCloseConnections: 'idle',
+    genReqId: (request) => {
+      const given = request.headers['x-request-id'];
+      return typeof given === 'string' && /^[\w.-]{1,64}$/.test(given) ? given : randomUUID();
+    },
+  }) as unknown as FastifyInstance;
+
+  app.addHook('onRequest', async (request, reply) => {
+    void reply.header('x-request-id', request.id);
+    const viewer = await authenticate(means.db, bearerToken(request.headers.authorization));
+    viewers.set(request, viewer);
+    if (viewer === anonymous) demandSmall(request);
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    log.info(
+      {
+        requestId: request.id,
+        method: request.method,
+        // Without the query string: it may carry a whole GraphQL query.
+        path: request.url.split('?')[0],
+        status: reply.statusCode,
+        ms: Math.round(reply.elapsedTime),
+        principal: viewers.get(request)?.principal,
+      },
+      'request',
+    );
+  });
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    const isOfTheCaller = error.statusCode !== undefined && error.statusCode < 500;
+    const refusal =
+      isOfTheCaller && !(error instanceof SweepbookError)
+        ? new SweepbookError('BAD_USER_INPUT', error.message)
+        : toRefusal(error, request.id, log);
+    const status = isOfTheCaller ? (error.statusCode ?? 400) : httpStatus(refusal.code);
+    const { code, message, facts } = refusal;
+    const isGraphQL = request.url.split('?')[0] === '/graphql';
+    const body = isGraphQL
+      ? { errors: [{ message, extensions: { code, facts } }] }
+      : { code, message, facts };
+    if (status === 401) void reply.header('www-authenticate', 'Bearer');
+    if (status === 503) void reply.header('retry-after', '5');
+    return reply.code(status).send(body);
+  });
+  app.setNotFoundHandler((request, reply) =>
+    reply.code(404).send({
+      code: 'NOT_FOUND',
+      message: `nothing at ${request.url.slice(0, 200)}: there are /graphql, /graphiql, /export, /healthz and /readyz`,
+      facts: {},
+    }),
+  );
+  return app;
+}
+
+/** Who shows no token only asks; bulk calls need one. */
+function demandSmall(request: FastifyRequest): void {
+  const length = Number(request.headers['content-length'] ?? 0);
+  const isUnbounded = request.headers['transfer-encoding'] !== undefined;
+  if (length <= limits.anonymousBodyBytes && !isUnbounded) return;
+  throw new SweepbookError(
+    'UNAUTHENTICATED',
+    `without a token a request has at most ${limits.anonymousBodyBytes} bytes, told by Content-Length: send a token`,
+    { most: limits.anonymousBodyBytes },
+  );
+}

@@ -1,0 +1,132 @@
+import {
+  GraphQLError,
+  Kind,
+  type ASTVisitor,
+  type DocumentNode,
+  type FragmentDefinitionNode,
+  type GraphQLSchema,
+  type SelectionSetNode,
+  type ValidationContext,
+  type ValidationRule,
+} from 'graphql';
+import { getComplexity } from 'graphql-query-complexity';
+
+/** What one operation may ask for, on every road. */
+export const limits = {
+  tokens: 5000,
+  depth: 12,
+  aliases: 200,
+  directives: 50,
+  rootFields: 50,
+  /** Fields that may come back, lists counted with their page size. */
+  complexity: 60_000,
+  /** Nodes that are looked at to count them. */
+  queryNodes: 10_000,
+  webSocketMessageBytes: 1024 * 1024,
+  /** Operations at once on one WebSocket. */
+  operationsPerSocket: 100,
+  sockets: 2000,
+  /** A bulk call of 10,000 files is about 5 MB. */
+  bodyBytes: 32 * 1024 * 1024,
+  anonymousBodyBytes: 256 * 1024,
+} as const;
+
+function tooComplex(what: string, most: number, found: number | string): GraphQLError {
+  return new GraphQLError(`the query has ${found} ${what}, the limit is ${most}: ask for less at once, or in pages`, {
+    extensions: { code: 'QUERY_TOO_COMPLEX', facts: { what, most } },
+  });
+}
+
+/** Depth, aliases, directives and root fields; looks at each fragment once, so that nesting them costs nothing. */
+export const shapeRule: ValidationRule = (context: ValidationContext): ASTVisitor => {
+  let aliases = 0;
+  let directives = 0;
+  return {
+    Directive: () => void directives++,
+    Field(node) {
+      if (node.alias) aliases++;
+    },
+    Document: {
+      leave(document) {
+        const depths = new DepthCounter(document);
+        const report = (what: string, most: number, found: number) => {
+          if (found > most) context.reportError(tooComplex(what, most, found));
+        };
+        report('aliases', limits.aliases, aliases);
+        report('directives', limits.directives, directives);
+        for (const definition of document.definitions) {
+          if (definition.kind !== Kind.OPERATION_DEFINITION) continue;
+          report('root fields', limits.rootFields, definition.selectionSet.selections.length);
+          report('levels', limits.depth, depths.of(definition.selectionSet));
+        }
+      },
+    },
+  };
+};
+
+class DepthCounter {
+  private readonly fragments = new Map<string, FragmentDefinitionNode>();
+  private readonly known = new Map<string, number>();
+
+  constructor(document: DocumentNode) {
+    for (const definition of document.definitions) {
+      if (definition.kind === Kind.FRAGMENT_DEFINITION) this.fragments.set(definition.name.value, definition);
+    }
+  }
+
+  of(set: SelectionSetNode): number {
+    let deepest = 0;
+    for (const selection of set.selections) {
+      if (selection.kind === Kind.FRAGMENT_SPREAD) {
+        deepest = Math.max(deepest, this.ofFragment(selection.name.value));
+      } else if (selection.kind === Kind.INLINE_FRAGMENT) {
+        deepest = Math.max(deepest, this.of(selection.selectionSet));
+      } else if (!selection.name.value.startsWith('__')) {
+        // What the schema says of itself is deep by nature, and small.
+        deepest = Math.max(deepest, 1 + (selection.selectionSet ? this.of(selection.selectionSet) : 0));
+      }
+    }
+    return deepest;
+  }
+
+  private ofFragment(name: string): number {
+    const known = this.known.get(name);
+    if (known !== undefined) return known;
+    // Stands in while it is being counted: a circle is refused by another rule.
+    this.known.set(name, 0);
+    const fragment = this.fragments.get(name);
+    const depth = fragment ? this.of(fragment.selectionSet) : 0;
+    this.known.set(name, depth);
+    return depth;
+  }
+}
+
+/** How much may come back; throws QUERY_TOO_COMPLEX. Needs a valid document. */
+export function demandComplexity(
+  schema: GraphQLSchema,
+  document: DocumentNode,
+  variables: Record<string, unknown>,
+  operationName: string | undefined,
+): void {
+  let complexity: number;
+  try {
+    complexity = getComplexity({
+      schema,
+      query: document,
+      variables,
+      ...(operationName === undefined ? {} : { operationName }),
+      maxQueryNodes: limits.queryNodes,
+      estimators: [
+        ({ args, childComplexity }) => {
+          const first: unknown = args['first'];
+          const lines = typeof first === 'number' && first > 0 ? first : 1;
+          return 1 + lines * childComplexity;
+        },
+      ],
+    });
+  } catch (error) {
+    if (error instanceof GraphQLError) throw error;
+    throw tooComplex('nodes', limits.queryNodes, 'too many');
+  }
+  if (complexity > limits.complexity) throw tooComplex('fields to answer', limits.complexity, complexity);
+}

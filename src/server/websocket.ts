@@ -1,0 +1,191 @@
+import type { IncomingMessage, Server } from 'node:http';
+import { randomUUID } from 'node:crypto';
+import {
+  getOperationAST,
+  GraphQLError,
+  parse,
+  specifiedRules,
+  validate,
+  type ExecutionArgs,
+  type GraphQLSchema,
+} from 'graphql';
+import type { SubscribePayload } from 'graphql-ws';
+import { useServer } from 'graphql-ws/use/ws';
+import { WebSocket, WebSocketServer } from 'ws';
+import type { Viewer } from '../access/policy.ts';
+import { authenticate } from '../access/tokens.service.ts';
+import { Context, type Means } from '../api/context.ts';
+import { messageOf, SweepbookError } from '../errors.ts';
+import { bearerToken } from './authorization.ts';
+import { toGraphQL, type FaultLog } from './errors.ts';
+import { demandComplexity, limits, shapeRule } from './limits.ts';
+
+/** Why a WebSocket was closed; 4400 and up are those of graphql-transport-ws. */
+export const closeCodes = {
+  goingAway: 1001,
+  unauthorized: 4401,
+  slowReader: 4413,
+  tooMany: 4429,
+} as const;
+
+const checkMs = 5000;
+const keepAliveMs = 12_000;
+/** Checks in a row in which nothing of what waits was taken. */
+const mostIdleChecks = 6;
+
+interface Peer {
+  readonly token: string | undefined;
+  viewer: Viewer;
+  waitingBytes: number;
+  idleChecks: number;
+}
+
+/** GraphQL over WebSocket on the server's own port. Returns how to close it. */
+export function serveWebSockets(
+  server: Server,
+  schema: GraphQLSchema,
+  means: Means,
+  log: FaultLog & { warn(facts: object, message: string): void },
+): { close(): Promise<void> } {
+  const sockets = new WebSocketServer({ noServer: true, maxPayload: limits.webSocketMessageBytes });
+  const peers = new Map<WebSocket, Peer>();
+  server.on('upgrade', (request, socket, head) => {
+    if (request.url?.split('?')[0] !== '/graphql') {
+      socket.end('HTTP/1.1 404 Not Found\r\n\r\n');
+      return;
+    }
+    if (sockets.clients.size >= limits.sockets) {
+      socket.end('HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\r\n');
+      return;
+    }
+    sockets.handleUpgrade(request, socket, head, (webSocket) => sockets.emit('connection', webSocket, request));
+  });
+
+  const served = useServer<Record<string, unknown>>(
+    {
+      schema,
+      connectionInitWaitTimeout: 10_000,
+      async onConnect({ connectionParams, extra }) {
+        const token = tokenOf(connectionParams, extra.request);
+        try {
+          const viewer = await authenticate(means.db, token);
+          peers.set(extra.socket, { token, viewer, waitingBytes: 0, idleChecks: 0 });
+          return true;
+        } catch (error) {
+          refuse(extra.socket, error);
+          return false;
+        }
+      },
+      onDisconnect: ({ extra }) => void peers.delete(extra.socket),
+      async onSubscribe({ extra, subscriptions }, _id, payload) {
+        const peer = peers.get(extra.socket);
+        if (!peer) throw new Error('a subscription without a connection');
+        if (Object.keys(subscriptions).length > limits.operationsPerSocket) {
+          extra.socket.close(closeCodes.tooMany, `at most ${limits.operationsPerSocket} operations at once`);
+        }
+        const context = new Context(means, peer.viewer, randomUUID());
+        return prepare(schema, payload, context, log);
+      },
+      onNext: (_ctx, _id, _payload, args, result) =>
+        result.errors
+          ? {
+              ...result,
+              errors: result.errors.map((error) => tell(error, args.contextValue as Context, log)),
+            }
+          : result,
+      onError: (_ctx, _id, _payload, errors) => errors.map((error) => tellPlain(error, log)),
+    },
+    sockets,
+    keepAliveMs,
+  );
+
+  const timer = setInterval(() => void check(), checkMs);
+  async function check(): Promise<void> {
+    for (const [socket, peer] of peers) {
+      if (isStuck(socket, peer)) {
+        log.warn({ principal: peer.viewer.principal, waitingBytes: peer.waitingBytes }, 'websocket: slow reader closed');
+        socket.close(closeCodes.slowReader, 'too slow a reader: connect again with your last cursor as after');
+        setTimeout(() => socket.terminate(), 1000).unref();
+      } else if (peer.token !== undefined) {
+        await authenticate(means.db, peer.token).then(
+          (viewer) => (peer.viewer = viewer),
+          (error: unknown) => {
+            // A database that is away says nothing about the token.
+            if (error instanceof SweepbookError) refuse(socket, error);
+          },
+        );
+      }
+    }
+  }
+  return {
+    async close() {
+      clearInterval(timer);
+      for (const socket of sockets.clients) socket.close(closeCodes.goingAway, 'the server is going down: connect again');
+      await served.dispose();
+    },
+  };
+}
+
+function isStuck(socket: WebSocket, peer: Peer): boolean {
+  const waiting = socket.bufferedAmount;
+  peer.idleChecks = waiting > 0 && waiting >= peer.waitingBytes && peer.waitingBytes > 0 ? peer.idleChecks + 1 : 0;
+  peer.waitingBytes = waiting;
+  return peer.idleChecks >= mostIdleChecks;
+}
+
+function refuse(socket: WebSocket, error: unknown): void {
+  const reason = error instanceof SweepbookError ? error.message : 'try again';
+  const code = error instanceof SweepbookError ? closeCodes.unauthorized : 1013;
+  // A close reason has at most 123 bytes.
+  socket.close(code, Buffer.from(reason).subarray(0, 120).toString('utf8').replace(/\uFFFD+$/, ''));
+}
+
+/** Browsers cannot set headers on a WebSocket: the token comes in connection_init, as GraphiQL sends it. */
+function tokenOf(parameters: Record<string, unknown> | undefined, request: IncomingMessage): string | undefined {
+  const headers = parameters?.['headers'];
+  const nested = typeof headers === 'object' && headers !== null ? (headers as Record<string, unknown>) : {};
+  const given = [parameters, nested]
+    .flatMap((from) => [from?.['Authorization'], from?.['authorization']])
+    .find((value) => typeof value === 'string');
+  return bearerToken((given as string | undefined) ?? request.headers.authorization);
+}
+
+/** The same steps as Apollo takes: limits, then rules, then how much would come back. */
+function prepare(
+  schema: GraphQLSchema,
+  payload: SubscribePayload,
+  contextValue: Context,
+  log: FaultLog,
+): ExecutionArgs | readonly GraphQLError[] {
+  try {
+    const document = parse(payload.query, { maxTokens: limits.tokens });
+    const faults = validate(schema, document, [...specifiedRules, shapeRule], { maxErrors: 20 });
+    if (faults.length > 0) return faults;
+    const operation = getOperationAST(document, payload.operationName);
+    if (!operation) return [new GraphQLError('name one of the operations of the document (operationName)')];
+    const variableValues = payload.variables ?? {};
+    demandComplexity(schema, document, variableValues, payload.operationName ?? undefined);
+    return { schema, document, operationName: payload.operationName, variableValues, contextValue };
+  } catch (error) {
+    if (error instanceof GraphQLError) return [error];
+    log.error({ requestId: contextValue.requestId, error: messageOf(error) }, 'websocket: preparation failed');
+    return [new GraphQLError('the operation cannot be prepared')];
+  }
+}
+
+function tell(error: GraphQLError, context: Context, log: FaultLog): GraphQLError {
+  return rebuilt(error, toGraphQL(error, context.requestId, log));
+}
+
+function tellPlain(error: Error, log: FaultLog): GraphQLError {
+  const found = error instanceof GraphQLError ? error : new GraphQLError(error.message);
+  return rebuilt(found, toGraphQL(found, randomUUID(), log));
+}
+
+function rebuilt(error: GraphQLError, told: ReturnType<typeof toGraphQL>): GraphQLError {
+  return new GraphQLError(told.message, {
+    nodes: error.nodes,
+    path: error.path,
+    extensions: told.extensions ?? {},
+  });
+}

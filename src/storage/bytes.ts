@@ -1,0 +1,48 @@
+import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { MessageChannel } from 'node:worker_threads';
+import { Piscina } from 'piscina';
+import type { ByteTask, Checksums } from './bytes.thread.ts';
+import type { PutOptions } from './contract.ts';
+
+export type { Checksums };
+
+let pool: Piscina<ByteTask, Checksums> | undefined;
+
+/** Compiled beside this file; run from the sources it is loaded by the same loader. */
+function threadFile(): string {
+  const compiled = fileURLToPath(new URL('./bytes.thread.js', import.meta.url));
+  return existsSync(compiled) ? compiled : fileURLToPath(new URL('./bytes.thread.ts', import.meta.url));
+}
+
+function threads(): Piscina<ByteTask, Checksums> {
+  pool ??= new Piscina<ByteTask, Checksums>({
+    filename: threadFile(),
+    name: 'hashFile',
+    minThreads: 0,
+    maxThreads: Math.max(2, availableParallelism()),
+    idleTimeout: 10_000,
+  });
+  return pool;
+}
+
+/** Size, adler32 and sha256 of a file of this host, in one pass over its bytes, apart from the main thread. */
+export async function hashFile(path: string, options: PutOptions = {}): Promise<Checksums> {
+  const stop = new Int32Array(new SharedArrayBuffer(4));
+  const { port1, port2 } = new MessageChannel();
+  const onAbort = () => Atomics.store(stop, 0, 1);
+  options.signal?.addEventListener('abort', onAbort);
+  if (options.signal?.aborted) onAbort();
+  port1.on('message', (bytes: number) => options.onProgress?.(bytes));
+  port1.unref();
+  try {
+    return await threads().run({ path, port: port2, stop }, { transferList: [port2] });
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    throw error;
+  } finally {
+    options.signal?.removeEventListener('abort', onAbort);
+    port1.close();
+  }
+}

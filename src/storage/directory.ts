@@ -1,0 +1,304 @@
+import { constants, type Stats } from 'node:fs';
+import {
+  access,
+  chmod,
+  link,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  realpath,
+  rename,
+  rm,
+  statfs,
+  writeFile,
+} from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { basename, dirname, isAbsolute, join, normalize, relative, resolve, sep } from 'node:path';
+import { badInput, messageOf, SweepbookError, systemCode } from '../errors.ts';
+import { hashFile } from './bytes.ts';
+import type {
+  Expected,
+  MassStore,
+  PutOptions,
+  StoreAnswer,
+  StoreState,
+  TemporaryFile,
+} from './contract.ts';
+import { copyFile } from './copy-file.ts';
+import type { StoreSettings } from './open.ts';
+
+/** Where files come in; nothing here is ever taken for a stored file. */
+const incoming = '.incoming';
+/** Stands in the root of every store: without it this is an empty mount point, not a store that lost its files. */
+const marker = '.sweepbook-store';
+const temporaryName = /^b(\d{1,15})(?:\.a(\d{1,9})|\.direct)$/;
+
+/** Makes the folder of a store, at the first start only. */
+export async function prepareDirectoryStore(root: string): Promise<void> {
+  await mkdir(join(root, incoming), { recursive: true });
+  await writeFile(join(root, marker), 'Sweepbook keeps a mass store in this folder.\n', { flag: 'a' });
+}
+
+/** A mass store in a folder tree: the key is the path below the root. */
+export class DirectoryStore implements MassStore {
+  readonly kind = 'directory';
+  readonly name: string;
+  private readonly root: string;
+  private readonly urlPrefix: string | null;
+
+  constructor(settings: StoreSettings) {
+    this.name = settings.name;
+    this.root = resolve(settings.root);
+    this.urlPrefix = settings.urlPrefix ?? null;
+  }
+
+  async probe(): Promise<StoreState> {
+    try {
+      await this.demandMounted();
+      await access(join(this.root, incoming), constants.W_OK);
+      const { bavail, bsize } = await statfs(this.root);
+      return { isUp: true, detail: `folder ${this.root}`, freeBytes: bavail * bsize };
+    } catch (error) {
+      return { isUp: false, detail: messageOf(error) };
+    }
+  }
+
+  finalKey(lfn: string): string {
+    return lfn.slice(1);
+  }
+
+  temporaryKey(backupId: number, attempt: number): string {
+    return `${incoming}/b${backupId}.a${attempt}`;
+  }
+
+  uploadKey(backupId: number): string {
+    return `${incoming}/b${backupId}.direct`;
+  }
+
+  isTemporary(key: string): boolean {
+    return key.startsWith(`${incoming}/`);
+  }
+
+  placeOf(key: string): string {
+    return join(this.root, key);
+  }
+
+  accessUrl(key: string): string {
+    if (this.urlPrefix === null) return join(this.root, key);
+    // XRootD and plain paths take names as they are; what is a URL by RFC 3986 does not.
+    const isEncoded = /^(https?|davs?|file):/i.test(this.urlPrefix);
+    return this.urlPrefix + (isEncoded ? key.split('/').map(encodeURIComponent).join('/') : key);
+  }
+
+  async put(source: string, key: string, expected: Expected, options: PutOptions = {}): Promise<void> {
+    await this.demandMounted();
+    const target = this.temporaryPath(key);
+    const { bavail, bsize } = await statfs(this.root);
+    if (bavail * bsize < expected.sizeBytes) {
+      throw new SweepbookError(
+        'NO_SPACE',
+        `store ${this.name} has ${bavail * bsize} bytes free, the file has ${expected.sizeBytes}: make room in ${this.root}`,
+        { store: this.name, freeBytes: bavail * bsize, sizeBytes: expected.sizeBytes },
+      );
+    }
+    await mkdir(dirname(target), { recursive: true });
+    await rm(target, { force: true });
+    try {
+      await copyFile(source, target, expected.sizeBytes, options);
+    } catch (error) {
+      await rm(target, { force: true }).catch(() => undefined);
+      throw error instanceof SweepbookError || options.signal?.aborted ? error : this.unavailable(error);
+    }
+  }
+
+  async ask(key: string, options: PutOptions = {}): Promise<StoreAnswer> {
+    await this.demandMounted();
+    const path = join(this.root, key);
+    const askedAt = new Date().toISOString();
+    const evidence = (answer: unknown) => ({
+      asked: `read back ${path}`,
+      answer: JSON.stringify(answer),
+      askedAt,
+      host: hostname(),
+    });
+    const before = await this.statOf(path);
+    if (!before?.isFile()) {
+      const found = before ? 'not a regular file' : 'no such file';
+      return { isPresent: false, evidence: evidence({ path, found }) };
+    }
+    try {
+      const sums = await hashFile(path, options);
+      const after = await this.statOf(path);
+      const facts = { path, ...sums, modifiedAt: before.mtime, inode: before.ino };
+      if (!after || after.ino !== before.ino || after.mtimeMs !== before.mtimeMs || after.size !== sums.sizeBytes) {
+        return { isPresent: true, evidence: evidence({ ...facts, found: 'changed while it was read' }) };
+      }
+      return { isPresent: true, ...sums, evidence: evidence(facts) };
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      throw this.unavailable(error);
+    }
+  }
+
+  async publish(temporaryKey: string, finalKey: string): Promise<void> {
+    await this.demandMounted();
+    const from = this.temporaryPath(temporaryKey);
+    const to = join(this.root, finalKey);
+    try {
+      await mkdir(dirname(to), { recursive: true });
+      await this.demandInside(dirname(to));
+      // Nobody changes by accident what has been confirmed; a file of another account we cannot protect.
+      await chmod(from, 0o444).catch(() => undefined);
+      await this.linkOrRename(from, to);
+      await syncFolder(dirname(to));
+      await rm(from, { force: true });
+    } catch (error) {
+      if (error instanceof SweepbookError) throw error;
+      if (['ENOTDIR', 'EISDIR', 'EEXIST'].includes(systemCode(error) ?? '')) {
+        throw duplicate(this.name, finalKey, 'a file stands where a folder is needed, or the other way round');
+      }
+      throw this.unavailable(error);
+    }
+  }
+
+  /** link() never replaces anything, whatever two workers do at once. */
+  private async linkOrRename(from: string, to: string): Promise<void> {
+    try {
+      await link(from, to);
+      return;
+    } catch (error) {
+      const code = systemCode(error);
+      const there = await this.statOf(to);
+      if (code === 'EEXIST' || (code === 'ENOENT' && there)) {
+        const here = await this.statOf(from);
+        // Linked before, and died before the temporary name was gone.
+        if (here && there && here.ino === there.ino && here.dev === there.dev) return;
+        throw duplicate(this.name, relative(this.root, to), 'another file is there', error);
+      }
+      if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(code ?? '') || there) throw error;
+    }
+    // A file system without hard links.
+    await rename(from, to);
+  }
+
+  async sizeOf(key: string): Promise<number | undefined> {
+    await this.demandMounted();
+    return (await this.statOf(join(this.root, key)))?.size;
+  }
+
+  async removeTemporary(key: string): Promise<void> {
+    await rm(this.temporaryPath(key), { force: true });
+  }
+
+  async listTemporary(): Promise<TemporaryFile[]> {
+    await this.demandMounted();
+    const names = await readdir(join(this.root, incoming));
+    const found = await Promise.all(
+      names.map(async (name): Promise<TemporaryFile | undefined> => {
+        const parts = temporaryName.exec(name);
+        const stat = parts && (await this.statOf(join(this.root, incoming, name)));
+        if (!parts || !stat) return undefined;
+        return {
+          key: `${incoming}/${name}`,
+          backupId: Number(parts[1]),
+          attempt: parts[2] === undefined ? undefined : Number(parts[2]),
+          changedAt: stat.mtime,
+        };
+      }),
+    );
+    return found.filter((file) => file !== undefined);
+  }
+
+  async keyOf(place: string): Promise<string> {
+    const outside = (wayOut: string) => badInput('path', place, wayOut);
+    if (place === '' || place.includes('\0') || Buffer.byteLength(place) > 4096) {
+      throw outside('the path of the file in the store, at most 4096 bytes');
+    }
+    await this.demandMounted();
+    const path = normalize(isAbsolute(place) ? place : join(this.root, place));
+    const folder = await realpath(dirname(path)).catch(() => undefined);
+    const root = await realpath(this.root);
+    if (folder === undefined || (folder !== root && !folder.startsWith(root + sep))) {
+      // The same words for "not there" and "elsewhere": a stranger learns nothing of this host's files.
+      throw outside(`no such file in store ${this.name}`);
+    }
+    const key = relative(root, join(folder, basename(path)));
+    const stat = await this.statOf(join(root, key));
+    if (!stat?.isFile()) throw outside(`no such file in store ${this.name}`);
+    const isOurs = key.startsWith('.') && !temporaryName.test(key.slice(incoming.length + 1));
+    if (isOurs) throw outside(`no such file in store ${this.name}`);
+    return key;
+  }
+
+  private temporaryPath(key: string): string {
+    if (!this.isTemporary(key) || !temporaryName.test(key.slice(incoming.length + 1))) {
+      throw new Error(`${key} is no temporary key`);
+    }
+    return join(this.root, key);
+  }
+
+  private async statOf(path: string): Promise<Stats | undefined> {
+    try {
+      return await lstat(path);
+    } catch (error) {
+      if (['ENOENT', 'ENOTDIR', 'ENAMETOOLONG'].includes(systemCode(error) ?? '')) return undefined;
+      throw this.unavailable(error);
+    }
+  }
+
+  private async demandMounted(): Promise<void> {
+    try {
+      await access(join(this.root, marker));
+    } catch (error) {
+      throw new SweepbookError(
+        'STORE_UNAVAILABLE',
+        `store ${this.name} is not there: ${join(this.root, marker)} cannot be seen (${systemCode(error)}); is it mounted?`,
+        { store: this.name },
+        { cause: error },
+      );
+    }
+  }
+
+  private async demandInside(folder: string): Promise<void> {
+    const [root, real] = await Promise.all([realpath(this.root), realpath(folder)]);
+    if (real === root || real.startsWith(root + sep)) return;
+    throw new SweepbookError(
+      'STORE_UNAVAILABLE',
+      `store ${this.name}: ${folder} leads out of the store through a symbolic link`,
+      { store: this.name },
+    );
+  }
+
+  private unavailable(error: unknown): SweepbookError {
+    const code = systemCode(error);
+    const isFull = code === 'ENOSPC' || code === 'EDQUOT';
+    return new SweepbookError(
+      isFull ? 'NO_SPACE' : 'STORE_UNAVAILABLE',
+      isFull
+        ? `store ${this.name} is full: make room in ${this.root}`
+        : `store ${this.name} does not work: ${messageOf(error)}`,
+      { store: this.name },
+      { cause: error },
+    );
+  }
+}
+
+function duplicate(store: string, key: string, why: string, cause?: unknown): SweepbookError {
+  return new SweepbookError(
+    'DUPLICATE',
+    `store ${store}: ${key} is taken (${why}); nothing is replaced: look at it, then move it away or choose another LFN`,
+    { store, key },
+    { cause },
+  );
+}
+
+/** A name is on disk when its folder is. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

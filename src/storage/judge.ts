@@ -1,0 +1,35 @@
+import { SweepbookError } from '../errors.ts';
+import type { Doubt, Expected, StoreAnswer } from './contract.ts';
+
+/**
+ * Compares what the store said with what was registered. Only a parsed, positive, specific
+ * answer confirms: whatever is missing from it counts as not said.
+ */
+export function judge(expected: Expected, answer: StoreAnswer): Doubt {
+  const { evidence } = answer;
+  if (!answer.isPresent) {
+    return new SweepbookError('NOT_CONFIRMED', `the store does not have it (${evidence.asked})`, {
+      evidence,
+    });
+  }
+  const wanted = [
+    ['size', expected.sizeBytes, answer.sizeBytes],
+    ['adler32', expected.adler32, answer.adler32],
+    ...(expected.sha256 === null ? [] : [['sha256', expected.sha256, answer.sha256] as const]),
+  ] as const;
+  for (const [what, registered, stored] of wanted) {
+    if (stored === undefined) {
+      return new SweepbookError('NOT_CONFIRMED', `the store did not say the ${what} (${evidence.asked})`, {
+        evidence,
+      });
+    }
+    if (stored !== registered) {
+      return new SweepbookError(
+        'CHECKSUM_MISMATCH',
+        `the store holds ${what} ${stored}, registered is ${registered}`,
+        { what, registered, stored, evidence },
+      );
+    }
+  }
+  return undefined;
+}

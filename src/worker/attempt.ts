@@ -1,0 +1,110 @@
+import { recordCopied, type Claim } from '../backups/attempts.service.ts';
+import type { Db } from '../database/orm.ts';
+import { SweepbookError } from '../errors.ts';
+import { hashFile } from '../storage/bytes.ts';
+import type { MassStore, StoreAnswer } from '../storage/contract.ts';
+import { changed } from '../storage/copy-file.ts';
+import { judge } from '../storage/judge.ts';
+import { confirmBackup } from '../sweeps/confirmations.service.ts';
+
+export interface Attempt {
+  readonly db: Db;
+  readonly store: MassStore;
+  readonly claim: Claim;
+  /** Where the file lies on disk, the latest first. */
+  readonly sources: readonly string[];
+  readonly leaseSeconds: number;
+  readonly signal: AbortSignal;
+  readonly onProgress: (bytes: number) => void;
+}
+
+/**
+ * One attempt at a backup: copy under a temporary name, ask the store, compare, publish, record.
+ * What an earlier attempt brought that far is taken over. Throws why it failed; leaves no temporary file.
+ */
+export async function runAttempt(attempt: Attempt): Promise<void> {
+  const { store, claim } = attempt;
+  const finalKey = store.finalKey(claim.lfn);
+  if ((await store.sizeOf(finalKey)) !== undefined) return adopt(attempt, finalKey);
+  const upload = store.uploadKey(claim.backupId);
+  if ((await store.sizeOf(upload)) === claim.expected.sizeBytes) {
+    const answer = await store.ask(upload, attempt);
+    if (!judge(claim.expected, answer)) return finish(attempt, upload, answer);
+  }
+  const key = store.temporaryKey(claim.backupId, claim.attempt);
+  try {
+    const source = await putFromAny(attempt, key);
+    await recordCopied(attempt.db, claim, key, attempt.leaseSeconds);
+    const answer = await store.ask(key, { signal: attempt.signal });
+    const doubt = judge(claim.expected, answer);
+    if (doubt) throw await whoseFault(attempt, source, doubt);
+    await finish(attempt, key, answer, true);
+  } finally {
+    await store.removeTemporary(key).catch(() => undefined);
+  }
+}
+
+/** Something has the final name: our own work of an attempt that died, or somebody else's file. */
+async function adopt({ db, store, claim, leaseSeconds, signal }: Attempt, key: string): Promise<void> {
+  const answer = await store.ask(key, { signal });
+  const doubt = judge(claim.expected, answer);
+  if (doubt?.code === 'CHECKSUM_MISMATCH') {
+    throw new SweepbookError(
+      'DUPLICATE',
+      `store ${store.name} has another file at ${key} (${doubt.message}); nothing is replaced: ` +
+        'look at it, then move it away or choose another LFN',
+      doubt.facts,
+    );
+  }
+  if (doubt) throw doubt;
+  await recordCopied(db, claim, key, leaseSeconds);
+  await confirmBackup(db, claim, key, answer);
+}
+
+async function finish(attempt: Attempt, key: string, answer: StoreAnswer, isCopied = false): Promise<void> {
+  const { db, store, claim, leaseSeconds, signal } = attempt;
+  const finalKey = store.finalKey(claim.lfn);
+  signal.throwIfAborted();
+  await store.publish(key, finalKey);
+  if (!isCopied) await recordCopied(db, claim, finalKey, leaseSeconds);
+  await confirmBackup(db, claim, finalKey, answer);
+}
+
+/** Copies from the first source that can be read; the fault of the last one is told. */
+async function putFromAny({ store, claim, sources, signal, onProgress }: Attempt, key: string): Promise<string> {
+  let fault: unknown = new SweepbookError(
+    'SOURCE_UNREADABLE',
+    `no copy of ${claim.lfn} on disk is known: register it with its path, or copy it yourself (--direct)`,
+    { lfn: claim.lfn },
+  );
+  for (const source of sources) {
+    try {
+      await store.put(source, key, claim.expected, { signal, onProgress });
+      return source;
+    } catch (error) {
+      signal.throwIfAborted();
+      const isOfSource =
+        error instanceof SweepbookError && ['SOURCE_UNREADABLE', 'SOURCE_CHANGED'].includes(error.code);
+      if (!isOfSource) throw error;
+      fault = error;
+    }
+  }
+  throw fault;
+}
+
+/** The store holds something else than was registered: is the source another file by now, or did the store err? */
+async function whoseFault(
+  { claim, signal }: Attempt,
+  source: string,
+  doubt: SweepbookError,
+): Promise<SweepbookError> {
+  if (doubt.code !== 'CHECKSUM_MISMATCH') return doubt;
+  const sums = await hashFile(source, { signal }).catch(() => undefined);
+  signal.throwIfAborted();
+  const { adler32, sha256 } = claim.expected;
+  if (sums && (sums.adler32 !== adler32 || (sha256 !== null && sums.sha256 !== sha256))) {
+    return changed(source, `its adler32 is ${sums.adler32}, registered is ${adler32}`);
+  }
+  // Worth another attempt: what was sent is right.
+  return new SweepbookError('NOT_CONFIRMED', `the store took other bytes than were sent: ${doubt.message}`, doubt.facts);
+}
