@@ -1,11 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import { fastifyApolloHandler } from '@as-integrations/fastify';
-import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify';
+import Fastify, {
+  LogController,
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyRequest,
+} from 'fastify';
 import type { Logger } from 'pino';
 import { anonymous, type Viewer } from '../access/policy.ts';
 import { authenticate } from '../access/tokens.service.ts';
 import { Context, type Means } from '../api/context.ts';
-import { SweepbookError } from '../errors.ts';
+import { SweepbookError, systemCode } from '../errors.ts';
 import { bearerToken } from './authorization.ts';
 import { httpStatus, toRefusal } from './errors.ts';
 import { serveExports } from './export.ts';
@@ -52,7 +57,10 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   });
   await app.ready();
   const sockets = serveWebSockets(app.server, schema, means, log);
-  const address = await app.listen({ host: options.host, port: options.port });
+  const address = await app.listen({ host: options.host, port: options.port }).catch(async (error: unknown) => {
+    await sockets.close();
+    throw cannotListen(options, error);
+  });
   return {
     address,
     async close() {
@@ -63,6 +71,18 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   };
 }
 
+function cannotListen({ host, port }: HttpOptions, error: unknown): unknown {
+  const code = systemCode(error);
+  if (code === undefined) return error;
+  const why = code === 'EADDRINUSE' ? 'something listens there already, perhaps another Sweepbook' : code;
+  return new SweepbookError(
+    'UNAVAILABLE',
+    `cannot listen on ${host} port ${port} (${why}): stop it, or set SWEEPBOOK_PORT`,
+    { host, port, code },
+    { cause: error },
+  );
+}
+
 function makeApp(
   { log }: HttpOptions,
   means: Means,
@@ -70,7 +90,7 @@ function makeApp(
 ): FastifyInstance {
   const app = Fastify({
     loggerInstance: log,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.bodyBytes,
     requestTimeout: 120_000,
     keepAliveTimeout: 65_000,

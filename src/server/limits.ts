@@ -9,7 +9,8 @@ import {
   type ValidationContext,
   type ValidationRule,
 } from 'graphql';
-import { getComplexity } from 'graphql-query-complexity';
+// Its ESM build takes graphql's .mjs files, a second copy of the library that does not know our schema.
+import { getComplexity } from 'graphql-query-complexity/cjs';
 
 /** What one operation may ask for, on every road. */
 export const limits = {
@@ -125,8 +126,10 @@ export function demandComplexity(
       ],
     });
   } catch (error) {
-    if (error instanceof GraphQLError) throw error;
-    throw tooComplex('nodes', limits.queryNodes, 'too many');
+    if (error instanceof Error && error.message.includes('maximum allowed number of nodes')) {
+      throw tooComplex('nodes', limits.queryNodes, 'too many');
+    }
+    throw error;
   }
   if (complexity > limits.complexity) throw tooComplex('fields to answer', limits.complexity, complexity);
 }
