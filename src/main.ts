@@ -136,11 +136,17 @@ async function prepareFirstStart(config: Config, { db, jobs }: Base, log: Logger
   });
 }
 
-/** Runs the server, with its worker, until a signal ends it. */
-export async function serve(config: Config): Promise<void> {
-  const log = makeLog(config);
+export interface RunningSweepbook {
+  readonly address: string;
+  readonly databaseUrl: string;
+  /** The operator token, at the very first start only. */
+  readonly token: string | undefined;
+  close(): Promise<void>;
+}
+
+/** Opens everything that `serve` runs: database, first start, event feed, worker, HTTP. */
+export async function openSweepbook(config: Config, log: Logger): Promise<RunningSweepbook> {
   const opened = new Opened();
-  const ended = untilSignal();
   try {
     const base = await openBase(config, opened, log, true);
     const token = await prepareFirstStart(config, base, log);
@@ -186,12 +192,23 @@ export async function serve(config: Config): Promise<void> {
     };
     const server = await serveHttp(means, { ...config, log });
     opened.add('HTTP server', () => server.close());
-    log.info({ address: server.address, database: hideSecrets(url) }, 'ready');
-    greet(config, server.address, token);
-    log.info({ signal: await ended }, 'going down');
-  } finally {
+    const { address } = server;
+    log.info({ address, database: hideSecrets(url) }, 'ready');
+    return { address, databaseUrl: url, token, close: () => opened.closeAll(log) };
+  } catch (error) {
     await opened.closeAll(log);
+    throw error;
   }
+}
+
+/** Runs the server, with its worker, until a signal ends it. */
+export async function serve(config: Config): Promise<void> {
+  const log = makeLog(config);
+  const ended = untilSignal();
+  const running = await openSweepbook(config, log);
+  greet(config, running.address, running.token);
+  log.info({ signal: await ended }, 'going down');
+  await running.close();
 }
 
 /** For the person at the terminal; the log has it in JSON. */

@@ -41,6 +41,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Orm> {
     migrations: {
       tableName: 'migrations',
       snapshot: false,
+      silent: true,
       migrationsList: readMigrations(),
       allOrNothing: true,
     },

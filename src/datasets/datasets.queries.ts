@@ -33,7 +33,7 @@ export interface DatasetRow {
 }
 
 const datasetColumns = sql`d.id, d.name, d.kind, d.status, d.owner, d.stream, d.release, d.tree_name as "treeName",
-  d.description, (d.sealed or d.status <> 'OPEN') as sealed, d.backup_waived as "backupWaived",
+  d.description, d.sealed, d.backup_waived as "backupWaived",
   d.waiver_reason as "waiverReason", d.is_available as "isAvailable", d.bad_mark_count > 0 as "isBad",
   d.file_count as "fileCount", d.confirmed_count as "confirmedCount", d.size_bytes as "sizeBytes",
   d.event_count as "eventCount", d.version, d.created_at as "createdAt", d.backed_up_at as "backedUpAt",

@@ -74,7 +74,7 @@ export class DatasetType extends NodeType {
   @Field(() => String, { nullable: true, description: 'In words.' })
   description!: string | null;
 
-  @Field(() => Boolean, { description: 'No file comes or goes: a sweep is under way, or it is not OPEN.' })
+  @Field(() => Boolean, { description: 'A sweep is under way: no file comes or goes.' })
   sealed!: boolean;
 
   @Field(() => Boolean, { description: 'Published without backup: after a disk crash it may be unreadable.' })

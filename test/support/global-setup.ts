@@ -1,0 +1,48 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import pg from 'pg';
+import type { TestProject } from 'vitest/node';
+import { openEmbeddedPostgres } from '../../src/database/embedded.ts';
+import { JobQueue } from '../../src/database/jobs.ts';
+import { migrate } from '../../src/database/migrate.ts';
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** A PostgreSQL for the tests, with the migrated database `sweepbook_template`. */
+    databaseUrl: string;
+  }
+}
+
+export const templateName = 'sweepbook_template';
+
+/** One PostgreSQL for all test files, and the program built as its users run it. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'], {
+    cwd: root,
+    stdio: 'inherit',
+  });
+  const folder = mkdtempSync(join(tmpdir(), 'sweepbook-test-'));
+  const given = process.env['TEST_DATABASE_URL'];
+  const postgres = given
+    ? { url: given, close: async () => undefined }
+    : await openEmbeddedPostgres({ folder: join(folder, 'postgres'), log: () => undefined });
+  const admin = new pg.Client({ connectionString: postgres.url });
+  await admin.connect();
+  await admin.query(`drop database if exists ${templateName}`);
+  await admin.query(`create database ${templateName}`);
+  await admin.end();
+  const url = new URL(postgres.url);
+  url.pathname = `/${templateName}`;
+  await migrate(url.href);
+  const jobs = await JobQueue.open({ url: url.href, supervise: false, onError: () => undefined });
+  await jobs.close();
+  project.provide('databaseUrl', postgres.url);
+  return async () => {
+    await postgres.close();
+    rmSync(folder, { recursive: true, force: true });
+  };
+}
