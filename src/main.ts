@@ -23,7 +23,8 @@ import { Worker } from './worker/worker.ts';
 
 /** What was opened, to be closed in reverse order, each once, whatever the others do. */
 class Opened {
-  private readonly closers: { readonly name: string; readonly close: () => Promise<unknown> }[] = [];
+  private readonly closers: { readonly name: string; readonly close: () => Promise<unknown> }[] =
+    [];
 
   add(name: string, close: () => Promise<unknown>): void {
     this.closers.push({ name, close });
@@ -31,7 +32,9 @@ class Opened {
 
   async closeAll(log: Logger): Promise<void> {
     for (const { name, close } of this.closers.splice(0).toReversed()) {
-      await close().catch((error: unknown) => log.warn({ error: messageOf(error) }, `closing ${name} failed`));
+      await close().catch((error: unknown) =>
+        log.warn({ error: messageOf(error) }, `closing ${name} failed`),
+      );
     }
   }
 }
@@ -48,7 +51,12 @@ function makeLog(config: Config): Logger {
   });
 }
 
-async function databaseUrl(config: Config, opened: Opened, log: Logger, owns: boolean): Promise<string> {
+async function databaseUrl(
+  config: Config,
+  opened: Opened,
+  log: Logger,
+  owns: boolean,
+): Promise<string> {
   if (config.databaseUrl !== undefined) return config.databaseUrl;
   const folder = embeddedFolder(config);
   const running = owns ? undefined : await findEmbeddedPostgres(folder);
@@ -61,7 +69,10 @@ async function databaseUrl(config: Config, opened: Opened, log: Logger, owns: bo
     );
   }
   mkdirSync(config.home, { recursive: true });
-  const postgres = await openEmbeddedPostgres({ folder, log: (line) => log.info({ postgres: true }, line) });
+  const postgres = await openEmbeddedPostgres({
+    folder,
+    log: (line) => log.info({ postgres: true }, line),
+  });
   opened.add('embedded PostgreSQL', () => postgres.close());
   return postgres.url;
 }
@@ -93,7 +104,8 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
   const jobs = await JobQueue.open({
     url,
     supervise: true,
-    onError: (error) => log.warn({ error: hideSecrets(error.message) }, 'job queue: will try again'),
+    onError: (error) =>
+      log.warn({ error: hideSecrets(error.message) }, 'job queue: will try again'),
   });
   opened.add('job queue', () => jobs.close());
   return { db: orm.em, jobs, stores: new OpenStores(), url };
@@ -117,7 +129,11 @@ function startWorker(config: Config, base: Base, log: Logger, onChange: () => vo
 }
 
 /** The site, its default store and the first token: made once, at the very first start. */
-async function prepareFirstStart(config: Config, { db, jobs }: Base, log: Logger): Promise<string | undefined> {
+async function prepareFirstStart(
+  config: Config,
+  { db, jobs }: Base,
+  log: Logger,
+): Promise<string | undefined> {
   const { store, isNew } = await prepareDefaultStore(db, {
     site: config.site,
     root: config.storeRoot,
@@ -152,7 +168,8 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
     const token = await prepareFirstStart(config, base, log);
     const { db, jobs, stores, url } = base;
     const doorbell = new Doorbell(db);
-    const trouble = (message: string) => log.warn({ error: hideSecrets(message) }, 'event feed: will try again');
+    const trouble = (message: string) =>
+      log.warn({ error: hideSecrets(message) }, 'event feed: will try again');
     const feed = new EventFeed(db, trouble);
     const progress = new ProgressFeed();
     await feed.start();
@@ -238,7 +255,8 @@ export async function runWorker(config: Config): Promise<void> {
     const listener = listen(base.url, {
       onRing: () => worker.ring(),
       onProgress: () => undefined,
-      onTrouble: (message) => log.warn({ error: hideSecrets(message) }, 'worker: will listen again'),
+      onTrouble: (message) =>
+        log.warn({ error: hideSecrets(message) }, 'worker: will listen again'),
     });
     opened.add('doorbell', async () => {
       doorbell.close();
@@ -257,8 +275,7 @@ export async function migrateDatabase(config: Config): Promise<{ applied: string
   const log = makeLog({ ...config, logLevel: 'warn' });
   const opened = new Opened();
   try {
-    const running =
-      config.databaseUrl ?? (await findEmbeddedPostgres(embeddedFolder(config)));
+    const running = config.databaseUrl ?? (await findEmbeddedPostgres(embeddedFolder(config)));
     const url = running ?? (await databaseUrl(config, opened, log, true));
     return { applied: await migrate(url) };
   } finally {

@@ -40,10 +40,13 @@ export class TokenResolver {
     return { token: made.text, details: made.row };
   }
 
-  @Mutation(() => RevokeTokenPayload, { description: 'Ends a token at once, also on open subscriptions. NOT_FOUND.' })
+  @Mutation(() => RevokeTokenPayload, {
+    description: 'Ends a token at once, also on open subscriptions. NOT_FOUND.',
+  })
   async revokeToken(
     @Ctx() { db, viewer }: Context,
-    @Arg('prefix', () => String, { description: 'Its prefix, as the list shows it.' }) prefix: string,
+    @Arg('prefix', () => String, { description: 'Its prefix, as the list shows it.' })
+    prefix: string,
   ): Promise<{ details: TokenRow; changed: boolean }> {
     const { row, changed } = await revokeToken(db, viewer, prefix);
     return { details: row, changed };

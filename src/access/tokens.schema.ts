@@ -3,15 +3,20 @@ import { enumType } from '../api/inputs.ts';
 import { DateTime } from '../api/scalars.ts';
 import type { AnyRole } from './policy.ts';
 
-export const Role = enumType<AnyRole>('Role', 'What somebody may do; a token carries one or more.', {
-  ANONYMOUS: 'Shows no token: reads what is closed and not bad.',
-  USER: 'Reads what is closed and not bad, and his own datasets always.',
-  DQM: 'Learns which runs are in production, gives verdicts.',
-  PRODUCER: 'Registers runs and files, records merges, backs up, makes and sweeps his own datasets.',
-  IMPORTER: 'Brings in datasets of other sites.',
-  OPERATOR: 'Takes every step of the life cycle; marks datasets bad.',
-  ADMIN: 'Tokens, waivers, taking bad marks off.',
-});
+export const Role = enumType<AnyRole>(
+  'Role',
+  'What somebody may do; a token carries one or more.',
+  {
+    ANONYMOUS: 'Shows no token: reads what is closed and not bad.',
+    USER: 'Reads what is closed and not bad, and his own datasets always.',
+    DQM: 'Learns which runs are in production, gives verdicts.',
+    PRODUCER:
+      'Registers runs and files, records merges, backs up, makes and sweeps his own datasets.',
+    IMPORTER: 'Brings in datasets of other sites.',
+    OPERATOR: 'Takes every step of the life cycle; marks datasets bad.',
+    ADMIN: 'Tokens, waivers, taking bad marks off.',
+  },
+);
 
 @ObjectType({ description: 'Who you are to this server.' })
 export class Viewer {
@@ -72,7 +77,9 @@ export class CreateTokenInput {
 
 @ObjectType({ description: 'The token that was made.' })
 export class CreateTokenPayload {
-  @Field(() => String, { description: 'Its text. Keep it: it is shown this once and stored nowhere.' })
+  @Field(() => String, {
+    description: 'Its text. Keep it: it is shown this once and stored nowhere.',
+  })
   token!: string;
 
   @Field(() => TokenType, { description: 'What is kept of it.' })

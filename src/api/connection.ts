@@ -13,7 +13,10 @@ export class PageInfo {
   @Field(() => String, { nullable: true, description: 'Cursor of the first line of the page.' })
   startCursor!: string | null;
 
-  @Field(() => String, { nullable: true, description: 'Cursor of the last line: give it as after.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'Cursor of the last line: give it as after.',
+  })
   endCursor!: string | null;
 }
 
@@ -48,7 +51,9 @@ export function connectionType<T extends object>(name: string, nodeType: () => C
 
     count!: () => Promise<number>;
 
-    @Field(() => SafeInt, { description: 'How many there are in all; counted only when asked for.' })
+    @Field(() => SafeInt, {
+      description: 'How many there are in all; counted only when asked for.',
+    })
     totalCount(): Promise<number> {
       return this.count();
     }
@@ -72,5 +77,12 @@ export function toConnection<Row>(page: Page<Row>): Connection<Row> {
 }
 
 const defaultFirst = 50;
-export const firstOptions = { nullable: true, defaultValue: defaultFirst, description: 'Lines a page.' };
-export const afterOptions = { nullable: true, description: 'Cursor of the last line of the page before.' };
+export const firstOptions = {
+  nullable: true,
+  defaultValue: defaultFirst,
+  description: 'Lines a page.',
+};
+export const afterOptions = {
+  nullable: true,
+  description: 'Cursor of the last line of the page before.',
+};

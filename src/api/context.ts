@@ -50,15 +50,22 @@ export class Context {
   load<K, V>(batch: Batch<K, V>, key: K): Promise<V> {
     let loader = this.loaders.get(batch) as DataLoader<K, V> | undefined;
     if (!loader) {
-      loader = new DataLoader<K, V>((keys) => batch(this, keys), { cache: false, maxBatchSize: 1000 });
-      this.loaders.set(batch, loader as DataLoader<unknown, unknown>);
+      loader = new DataLoader<K, V>((keys) => batch(this, keys), {
+        cache: false,
+        maxBatchSize: 1000,
+      });
+      this.loaders.set(batch, loader);
     }
     return loader.load(key);
   }
 }
 
 /** Rows in the order of the keys; undefined where there is none (or none to see). */
-export function inOrder<K, V>(keys: readonly K[], found: readonly V[], keyOf: (row: V) => K): (V | undefined)[] {
+export function inOrder<K, V>(
+  keys: readonly K[],
+  found: readonly V[],
+  keyOf: (row: V) => K,
+): (V | undefined)[] {
   const byKey = new Map(found.map((row) => [keyOf(row), row]));
   return keys.map((key) => byKey.get(key));
 }

@@ -19,12 +19,16 @@ export function enumType<V extends string>(
   return type;
 }
 
-export const RegistrationOutcome = enumType('RegistrationOutcome', 'What became of one item of a bulk call.', {
-  REGISTERED: 'New.',
-  UPDATED: 'Was known; what was not known of it yet has been filled in.',
-  EXISTING: 'Was known already, the same: nothing changed.',
-  REFUSED: 'Not taken; error says why. The other items are not touched by it.',
-});
+export const RegistrationOutcome = enumType(
+  'RegistrationOutcome',
+  'What became of one item of a bulk call.',
+  {
+    REGISTERED: 'New.',
+    UPDATED: 'Was known; what was not known of it yet has been filled in.',
+    EXISTING: 'Was known already, the same: nothing changed.',
+    REFUSED: 'Not taken; error says why. The other items are not touched by it.',
+  },
+);
 export type RegistrationOutcome = keyof typeof RegistrationOutcome;
 
 @ObjectType({ description: 'Why one item was refused.' })
@@ -47,13 +51,17 @@ export class NameFilter implements NameConditions {
   @Field(() => String, { nullable: true, description: 'Begins with this.' })
   startsWith?: string | null;
 
-  @Field(() => String, { nullable: true, description: '* stands for anything, ? for one character.' })
+  @Field(() => String, {
+    nullable: true,
+    description: '* stands for anything, ? for one character.',
+  })
   glob?: string | null;
 }
 
 /** How many items came out how. */
 export function countOutcomes(results: readonly { outcome: RegistrationOutcome }[]) {
-  const of = (outcome: RegistrationOutcome) => results.filter((item) => item.outcome === outcome).length;
+  const of = (outcome: RegistrationOutcome) =>
+    results.filter((item) => item.outcome === outcome).length;
   return {
     registeredCount: of('REGISTERED'),
     updatedCount: of('UPDATED'),

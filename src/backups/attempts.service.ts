@@ -120,7 +120,12 @@ export function leaseLost(claim: Claim): SweepbookError {
 }
 
 /** COPYING → COPIED, by the holder of the attempt only (LEASE_LOST). */
-export async function recordCopied(db: Db, claim: Claim, storeKey: string, leaseSeconds: number): Promise<void> {
+export async function recordCopied(
+  db: Db,
+  claim: Claim,
+  storeKey: string,
+  leaseSeconds: number,
+): Promise<void> {
   const changed = await inTransaction(db, { principal: claim.worker }, (tx) =>
     copiedInTransaction(tx, claim, storeKey, leaseSeconds),
   );

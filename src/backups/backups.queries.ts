@@ -45,7 +45,11 @@ const visibleBackup = (viewer: Viewer): RawBuilder<unknown> =>
         select from dataset_files df join datasets d on d.id = df.dataset_id
         where df.file_id = b.file_id and ${visibleDataset(viewer)}))`;
 
-export async function backupsByIds(db: Db, viewer: Viewer, ids: readonly number[]): Promise<BackupRow[]> {
+export async function backupsByIds(
+  db: Db,
+  viewer: Viewer,
+  ids: readonly number[],
+): Promise<BackupRow[]> {
   return rows(
     db,
     sql<BackupRow>`select ${backupColumns} from ${backupTables}

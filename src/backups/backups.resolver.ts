@@ -31,7 +31,10 @@ export async function loadBackups(context: Context, ids: readonly number[]) {
   return inOrder(ids, await backupsByIds(context.db.fork(), context.viewer, ids), (row) => row.id);
 }
 
-async function loadBackupsOfFiles(context: Context, ids: readonly number[]): Promise<BackupRow[][]> {
+async function loadBackupsOfFiles(
+  context: Context,
+  ids: readonly number[],
+): Promise<BackupRow[][]> {
   const found = await backupsOfFiles(context.db.fork(), context.viewer, ids);
   const byFile = Map.groupBy(found, (row) => row.fileId);
   return ids.map((id) => byFile.get(id) ?? []);
@@ -51,7 +54,8 @@ async function loadAccessUrls(context: Context, ids: readonly number[]) {
 @Resolver(() => BackupRecordType)
 export class BackupResolver {
   @Query(() => BackupRecordConnection, {
-    description: 'Backup records in the order in which they were asked for. For producers and operators.',
+    description:
+      'Backup records in the order in which they were asked for. For producers and operators.',
   })
   async backupRecords(
     @Ctx() { db, viewer }: Context,
@@ -81,7 +85,8 @@ export class BackupResolver {
   })
   async requestBackup(
     @Ctx() { db, viewer, means }: Context,
-    @Arg('input', () => RequestBackupInput, { description: 'The files.' }) input: RequestBackupInput,
+    @Arg('input', () => RequestBackupInput, { description: 'The files.' })
+    input: RequestBackupInput,
   ) {
     const { lfns, store, direct, idempotencyKey } = input;
     const row = await getMassStore(db, store);
@@ -96,7 +101,10 @@ export class BackupResolver {
 
 @Resolver(() => BackupRequestResult)
 export class BackupRequestResultResolver {
-  @FieldResolver(() => BackupRecordType, { nullable: true, description: 'The record, unless it was refused.' })
+  @FieldResolver(() => BackupRecordType, {
+    nullable: true,
+    description: 'The record, unless it was refused.',
+  })
   async record(
     @Ctx() context: Context,
     @Root() result: BackupRequestOutcome,
@@ -104,7 +112,10 @@ export class BackupRequestResultResolver {
     return result.backupId === undefined ? undefined : context.load(loadBackups, result.backupId);
   }
 
-  @FieldResolver(() => UploadTarget, { nullable: true, description: 'Where to copy it, when direct was asked for.' })
+  @FieldResolver(() => UploadTarget, {
+    nullable: true,
+    description: 'Where to copy it, when direct was asked for.',
+  })
   upload(
     @Ctx() { means }: Context,
     @Root() result: BackupRequestOutcome & { target?: MassStoreRow },
@@ -124,7 +135,10 @@ export class FileBackupsResolver {
     return context.load(loadBackupsOfFiles, file.id);
   }
 
-  @FieldResolver(() => String, { nullable: true, description: 'What a job opens: the confirmed copy.' })
+  @FieldResolver(() => String, {
+    nullable: true,
+    description: 'What a job opens: the confirmed copy.',
+  })
   async accessUrl(@Ctx() context: Context, @Root() file: FileRow): Promise<string | undefined> {
     return file.isBackedUp ? context.load(loadAccessUrls, file.id) : undefined;
   }
@@ -132,6 +146,8 @@ export class FileBackupsResolver {
 
 /** For `node(id)`. */
 export async function findBackupNode(context: Context, id: number) {
-  const record = may(context.viewer, 'readBackups') ? await context.load(loadBackups, id) : undefined;
+  const record = may(context.viewer, 'readBackups')
+    ? await context.load(loadBackups, id)
+    : undefined;
   return record && { ...record, [nodeName]: 'BackupRecord' as const };
 }

@@ -24,7 +24,12 @@ export const backupSteps: readonly Step<BackupStatus>[] = [
     name: 'confirm',
     when: 'the store answered size and checksums equal to the registered ones',
   },
-  { from: 'COPIED', to: 'COPYING', name: 'take over', when: 'the lease has run out: a new attempt' },
+  {
+    from: 'COPIED',
+    to: 'COPYING',
+    name: 'take over',
+    when: 'the lease has run out: a new attempt',
+  },
   { from: 'COPIED', to: 'REQUESTED', name: 'retry', when: 'the store did not confirm' },
   { from: 'COPIED', to: 'FAILED', name: 'fail', when: 'no attempt is left, or none can help' },
   { from: 'CONFIRMED', to: 'LOST', name: 'lose', when: 'an audit finds it gone or corrupt' },

@@ -40,7 +40,10 @@ export class BackupRecordType extends NodeType {
   @Field(() => String, { nullable: true, description: 'Who holds, or held, the last attempt.' })
   worker!: string | null;
 
-  @Field(() => DateTime, { nullable: true, description: 'When it is tried next, while it is REQUESTED.' })
+  @Field(() => DateTime, {
+    nullable: true,
+    description: 'When it is tried next, while it is REQUESTED.',
+  })
   nextAttemptAt!: Date | null;
 
   @Field(() => String, { nullable: true, description: 'Its name in the store.' })
@@ -55,7 +58,10 @@ export class BackupRecordType extends NodeType {
   @Field(() => String, { nullable: true, description: 'SHA-256, as the store answered.' })
   storedSha256!: string | null;
 
-  @Field(() => Json, { nullable: true, description: 'What was asked of the store, what it answered, when, and from where.' })
+  @Field(() => Json, {
+    nullable: true,
+    description: 'What was asked of the store, what it answered, when, and from where.',
+  })
   evidence!: unknown;
 
   @Field(() => String, { nullable: true, description: 'Code of the last failure.' })
@@ -96,7 +102,10 @@ export class RequestBackupInput {
   @Field(() => [String], { description: 'LFNs of registered files, at most 10,000.' })
   lfns!: string[];
 
-  @Field(() => String, { nullable: true, description: 'Where to; the default store, if not given.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'Where to; the default store, if not given.',
+  })
   store?: string | null;
 
   @Field(() => Boolean, {
@@ -105,7 +114,10 @@ export class RequestBackupInput {
   })
   direct!: boolean;
 
-  @Field(() => String, { nullable: true, description: 'Sent again with the same key: the first answer.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'Sent again with the same key: the first answer.',
+  })
   idempotencyKey?: string | null;
 }
 
@@ -126,7 +138,9 @@ export class BackupRequestResult {
   @Field(() => String, { description: 'Logical file name.' })
   lfn!: string;
 
-  @Field(() => RegistrationOutcome, { description: 'REGISTERED: asked for now. EXISTING: under way or confirmed.' })
+  @Field(() => RegistrationOutcome, {
+    description: 'REGISTERED: asked for now. EXISTING: under way or confirmed.',
+  })
   outcome!: RegistrationOutcome;
 
   @Field(() => ItemError, { nullable: true, description: 'Why it was refused.' })

@@ -22,7 +22,10 @@ export class MassStoreResolver {
     return row.site.name;
   }
 
-  @FieldResolver(() => String, { nullable: true, description: 'Where it lies; for producers and operators.' })
+  @FieldResolver(() => String, {
+    nullable: true,
+    description: 'Where it lies; for producers and operators.',
+  })
   root(@Ctx() { viewer }: Context, @Root() row: MassStoreRow): string | undefined {
     return may(viewer, 'readBackups') ? row.root : undefined;
   }
@@ -32,9 +35,14 @@ export class MassStoreResolver {
     return (await context.load(probeStores, row)).isUp;
   }
 
-  @FieldResolver(() => String, { nullable: true, description: 'State in words; for producers and operators.' })
+  @FieldResolver(() => String, {
+    nullable: true,
+    description: 'State in words; for producers and operators.',
+  })
   async detail(@Ctx() context: Context, @Root() row: MassStoreRow): Promise<string | undefined> {
-    return may(context.viewer, 'readBackups') ? (await context.load(probeStores, row)).detail : undefined;
+    return may(context.viewer, 'readBackups')
+      ? (await context.load(probeStores, row)).detail
+      : undefined;
   }
 
   @FieldResolver(() => SafeInt, { nullable: true, description: 'Bytes free, if the store tells.' })
@@ -42,7 +50,10 @@ export class MassStoreResolver {
     return (await context.load(probeStores, row)).freeBytes;
   }
 
-  @FieldResolver(() => String, { nullable: true, description: 'What stands before a key in the URLs that jobs get.' })
+  @FieldResolver(() => String, {
+    nullable: true,
+    description: 'What stands before a key in the URLs that jobs get.',
+  })
   accessUrlPrefix(@Root() row: MassStoreRow): string | null | undefined {
     return row.urlPrefix;
   }

@@ -50,7 +50,9 @@ export async function listMassStores(db: Db): Promise<MassStoreRow[]> {
 export async function getMassStore(db: Db, name: string | null | undefined): Promise<MassStoreRow> {
   const row = await db
     .fork()
-    .findOne(MassStoreEntity, name == null ? { isDefault: true } : { name }, { populate: ['site'] });
+    .findOne(MassStoreEntity, name == null ? { isDefault: true } : { name }, {
+      populate: ['site'],
+    });
   if (row) return row;
   throw new SweepbookError(
     'NOT_FOUND',

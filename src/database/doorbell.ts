@@ -57,10 +57,7 @@ export interface Listener {
 }
 
 /** Calls `onRing` for each ring; connects again by itself when the connection is lost. */
-export function listen(
-  url: string,
-  listener: Listener,
-): { close(): Promise<void> } {
+export function listen(url: string, listener: Listener): { close(): Promise<void> } {
   let closed = false;
   let client: pg.Client | undefined;
   let again: NodeJS.Timeout | undefined;
@@ -75,7 +72,7 @@ export function listen(
       if (closed || client !== fresh) return;
       client = undefined;
       listener.onTrouble(messageOf(error));
-      void fresh.end().catch(() => undefined);
+      void endQuietly(fresh);
       again = setTimeout(() => void connect(), 1000);
     };
     fresh.on('error', retry);
@@ -97,7 +94,11 @@ export function listen(
     async close() {
       closed = true;
       clearTimeout(again);
-      await client?.end().catch(() => undefined);
+      if (client) await endQuietly(client);
     },
   };
+}
+
+async function endQuietly(client: pg.Client): Promise<void> {
+  await client.end().catch(() => undefined);
 }

@@ -14,7 +14,11 @@ export interface IdempotentCall {
  * Runs `work` once for a key, within the caller's transaction: sent again, the same call gets
  * the first answer (plain JSON); another call with the key is IDEMPOTENCY_KEY_REUSED.
  */
-export async function onceForKey<T>(tx: Db, call: IdempotentCall, work: () => Promise<T>): Promise<T> {
+export async function onceForKey<T>(
+  tx: Db,
+  call: IdempotentCall,
+  work: () => Promise<T>,
+): Promise<T> {
   const { key } = call;
   if (key == null) return work();
   if (key.length < 1 || key.length > 200) {

@@ -77,13 +77,11 @@ export class JobQueue {
     await this.prepare(storeId);
     const db = fromKysely(tx.getKysely());
     for (let i = 0; i < backupIds.length; i += insertAtOnce) {
-      const jobs = backupIds
-        .slice(i, i + insertAtOnce)
-        .map((backupId) => ({
-          data: { backupId },
-          singletonKey: String(backupId),
-          ...(startAfter ? { startAfter } : {}),
-        }));
+      const jobs = backupIds.slice(i, i + insertAtOnce).map((backupId) => ({
+        data: { backupId },
+        singletonKey: String(backupId),
+        ...(startAfter ? { startAfter } : {}),
+      }));
       await this.boss.insert(JobQueue.nameOf(storeId), jobs, { db });
     }
   }

@@ -20,7 +20,9 @@ export async function changedRows(db: Db, query: RawBuilder<unknown>): Promise<n
 }
 
 /** The conditions that are there, joined by AND; none = true. */
-export function allOf(conditions: readonly (RawBuilder<unknown> | undefined)[]): RawBuilder<unknown> {
+export function allOf(
+  conditions: readonly (RawBuilder<unknown> | undefined)[],
+): RawBuilder<unknown> {
   const present = conditions.filter((condition) => condition !== undefined);
   return present.length === 0 ? sql`true` : sql`(${sql.join(present, sql` and `)})`;
 }

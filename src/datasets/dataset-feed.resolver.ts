@@ -4,7 +4,13 @@ import { follow } from '../api/subscription.ts';
 import { writePlace, type EventRow } from '../events/events.queries.ts';
 import { datasetFits, type BadMarkRow, type DatasetRow } from './datasets.queries.ts';
 import { loadBadMarks, loadDatasets } from './datasets.resolver.ts';
-import { BadMark, DatasetEventFilter, DatasetStatus, DatasetStatusEvent, DatasetType } from './datasets.schema.ts';
+import {
+  BadMark,
+  DatasetEventFilter,
+  DatasetStatus,
+  DatasetStatusEvent,
+  DatasetType,
+} from './datasets.schema.ts';
 
 const told = new Set<string>(['DATASET_STATUS', 'DATASET_MARKED_BAD', 'DATASET_CLEARED']);
 
@@ -40,9 +46,15 @@ export class DatasetFeedResolver {
   })
   datasetStatusChanged(
     @Root() event: EventRow,
-    @Arg('filter', () => DatasetEventFilter, { nullable: true, description: 'Which datasets and states.' })
+    @Arg('filter', () => DatasetEventFilter, {
+      nullable: true,
+      description: 'Which datasets and states.',
+    })
     _filter: DatasetEventFilter | null,
-    @Arg('after', () => String, { nullable: true, description: 'Cursor of the last event that you have.' })
+    @Arg('after', () => String, {
+      nullable: true,
+      description: 'Cursor of the last event that you have.',
+    })
     _after: string | null,
   ): EventRow {
     return event;
@@ -58,7 +70,10 @@ export class DatasetFeedResolver {
     return event.datasetId === null ? undefined : context.load(loadDatasets, event.datasetId);
   }
 
-  @FieldResolver(() => DatasetStatus, { nullable: true, description: 'State before; none for a new one.' })
+  @FieldResolver(() => DatasetStatus, {
+    nullable: true,
+    description: 'State before; none for a new one.',
+  })
   from(@Root() event: EventRow): string | null {
     return event.fromState;
   }

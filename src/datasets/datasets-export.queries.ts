@@ -18,8 +18,11 @@ export interface ExportRow {
 const pageSize = 2000;
 
 /** All files of a dataset by LFN, page by page: memory does not grow with the dataset. */
-export async function* exportFiles(db: Db, datasetId: number): AsyncGenerator<ExportRow[], void, void> {
-  for (let after = ''; ; ) {
+export async function* exportFiles(
+  db: Db,
+  datasetId: number,
+): AsyncGenerator<ExportRow[], void, void> {
+  for (let after = ''; ;) {
     const page = await rows(
       db.fork(),
       sql<ExportRow>`

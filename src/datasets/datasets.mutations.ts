@@ -1,5 +1,6 @@
 import { Arg, Ctx, Mutation, Resolver } from 'type-graphql';
 import type { Context } from '../api/context.ts';
+import { clearDatasetBad, markDatasetBad } from './bad-marks.service.ts';
 import { loadDatasets } from './datasets.resolver.ts';
 import {
   BadMarkInput,
@@ -11,11 +12,9 @@ import {
 } from './datasets.schema.ts';
 import {
   addFilesToDataset,
-  clearDatasetBad,
   closeDataset,
   createDataset,
   markDatasetBackedUp,
-  markDatasetBad,
   removeFilesFromDataset,
   type DatasetChange,
 } from './datasets.service.ts';
@@ -36,10 +35,14 @@ export class DatasetMutations {
   })
   async createDataset(
     @Ctx() context: Context,
-    @Arg('input', () => CreateDatasetInput, { description: 'The dataset.' }) input: CreateDatasetInput,
+    @Arg('input', () => CreateDatasetInput, { description: 'The dataset.' })
+    input: CreateDatasetInput,
   ) {
     const { idempotencyKey, ...wanted } = input;
-    return changedDataset(context, await createDataset(context.db, context.viewer, wanted, idempotencyKey));
+    return changedDataset(
+      context,
+      await createDataset(context.db, context.viewer, wanted, idempotencyKey),
+    );
   }
 
   @Mutation(() => DatasetPayload, {
@@ -48,17 +51,20 @@ export class DatasetMutations {
   })
   async addFilesToDataset(
     @Ctx() context: Context,
-    @Arg('input', () => DatasetFilesInput, { description: 'Dataset and files.' }) input: DatasetFilesInput,
+    @Arg('input', () => DatasetFilesInput, { description: 'Dataset and files.' })
+    input: DatasetFilesInput,
   ) {
     return changedDataset(context, await addFilesToDataset(context.db, context.viewer, input));
   }
 
   @Mutation(() => DatasetPayload, {
-    description: 'Removes files; all or none. ILLEGAL_TRANSITION (not OPEN), DATASET_SEALED, NOT_FOUND.',
+    description:
+      'Removes files; all or none. ILLEGAL_TRANSITION (not OPEN), DATASET_SEALED, NOT_FOUND.',
   })
   async removeFilesFromDataset(
     @Ctx() context: Context,
-    @Arg('input', () => DatasetFilesInput, { description: 'Dataset and files.' }) input: DatasetFilesInput,
+    @Arg('input', () => DatasetFilesInput, { description: 'Dataset and files.' })
+    input: DatasetFilesInput,
   ) {
     return changedDataset(context, await removeFilesFromDataset(context.db, context.viewer, input));
   }

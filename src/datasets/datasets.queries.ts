@@ -119,7 +119,11 @@ const orderKeys: Record<DatasetOrder, OrderKey[]> = {
   NAME: [{ sql: sql`d.name`, type: 'text' }],
   CREATED_AT_DESC: [{ sql: sql`d.created_at`, type: 'timestamptz', descending: true }, idLast],
   CLOSED_AT_DESC: [
-    { sql: sql`coalesce(d.closed_at, timestamptz '0001-01-01 00:00:00+00')`, type: 'timestamptz', descending: true },
+    {
+      sql: sql`coalesce(d.closed_at, timestamptz '0001-01-01 00:00:00+00')`,
+      type: 'timestamptz',
+      descending: true,
+    },
     idLast,
   ],
 };
@@ -139,7 +143,10 @@ export async function listDatasets(
       keys: orderKeys[order],
       select: datasetColumns,
       from: sql`datasets d`,
-      where: allOf([of, filter === 'all' ? visibleDataset(viewer) : datasetConditions(viewer, filter)]),
+      where: allOf([
+        of,
+        filter === 'all' ? visibleDataset(viewer) : datasetConditions(viewer, filter),
+      ]),
     },
     page,
   );

@@ -71,7 +71,9 @@ export class DatasetResolver {
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<DatasetRow>> {
     const page = { first: checkedFirst(first, pageLimits.others), after };
-    return toConnection(await listDatasets(db.fork(), viewer, filter ?? {}, orderBy ?? 'NAME', page));
+    return toConnection(
+      await listDatasets(db.fork(), viewer, filter ?? {}, orderBy ?? 'NAME', page),
+    );
   }
 
   @FieldResolver(() => ID, { description: 'Opaque; the same for good.' })
@@ -79,12 +81,21 @@ export class DatasetResolver {
     return writeNodeId('Dataset', dataset.id);
   }
 
-  @FieldResolver(() => BadMark, { nullable: true, description: 'Why users do not see it; none = it is not bad.' })
-  async badMark(@Ctx() context: Context, @Root() dataset: DatasetRow): Promise<BadMarkRow | undefined> {
+  @FieldResolver(() => BadMark, {
+    nullable: true,
+    description: 'Why users do not see it; none = it is not bad.',
+  })
+  async badMark(
+    @Ctx() context: Context,
+    @Root() dataset: DatasetRow,
+  ): Promise<BadMarkRow | undefined> {
     return dataset.isBad ? context.load(loadBadMarks, dataset.id) : undefined;
   }
 
-  @FieldResolver(() => Float, { nullable: true, description: 'Of its runs, 1/pb; null = none of them says.' })
+  @FieldResolver(() => Float, {
+    nullable: true,
+    description: 'Of its runs, 1/pb; null = none of them says.',
+  })
   async luminosity(@Ctx() context: Context, @Root() dataset: DatasetRow): Promise<number | null> {
     return (await context.load(loadRunSummaries, dataset.id))?.luminosity ?? null;
   }
@@ -106,10 +117,14 @@ export class DatasetResolver {
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<FileRow>> {
     const page = { first: checkedFirst(first, pageLimits.files), after };
-    return toConnection(await listFiles(db.fork(), viewer, filter ?? {}, page, filesOfDataset(dataset.id)));
+    return toConnection(
+      await listFiles(db.fork(), viewer, filter ?? {}, page, filesOfDataset(dataset.id)),
+    );
   }
 
-  @FieldResolver(() => RunConnection, { description: 'The runs that its files hold, as far as you may know them.' })
+  @FieldResolver(() => RunConnection, {
+    description: 'The runs that its files hold, as far as you may know them.',
+  })
   async runs(
     @Ctx() { db, viewer }: Context,
     @Root() dataset: DatasetRow,
@@ -120,7 +135,9 @@ export class DatasetResolver {
     return toConnection(await listRunsOf(db.fork(), viewer, runsOfDataset(dataset.id), page));
   }
 
-  @FieldResolver(() => EventConnection, { description: 'All that ever happened to it, oldest first.' })
+  @FieldResolver(() => EventConnection, {
+    description: 'All that ever happened to it, oldest first.',
+  })
   async history(
     @Ctx() { db, viewer, means }: Context,
     @Root() dataset: DatasetRow,
@@ -135,7 +152,9 @@ export class DatasetResolver {
 
 @Resolver(() => FileType)
 export class FileDatasetsResolver {
-  @FieldResolver(() => DatasetConnection, { description: 'The datasets that hold it, as far as you see them.' })
+  @FieldResolver(() => DatasetConnection, {
+    description: 'The datasets that hold it, as far as you see them.',
+  })
   async datasets(
     @Ctx() { db, viewer }: Context,
     @Root() file: FileRow,
@@ -150,7 +169,10 @@ export class FileDatasetsResolver {
 
 @Resolver(() => EventType)
 export class EventDatasetResolver {
-  @FieldResolver(() => DatasetType, { nullable: true, description: 'The dataset that it is about, if you see it.' })
+  @FieldResolver(() => DatasetType, {
+    nullable: true,
+    description: 'The dataset that it is about, if you see it.',
+  })
   async dataset(@Ctx() context: Context, @Root() event: EventRow): Promise<DatasetRow | undefined> {
     return event.datasetId === null ? undefined : context.load(loadDatasets, event.datasetId);
   }

@@ -17,7 +17,12 @@ export const datasetSteps: readonly Step<DatasetStatus>[] = [
   },
   { from: 'OPEN', to: 'CLOSED', name: 'close', when: 'backup waived, at least one file' },
   { from: 'BACKED_UP', to: 'OPEN', name: 'reopen', when: 'a reason is given' },
-  { from: 'BACKED_UP', to: 'CLOSED', name: 'close', when: 'every file still has a confirmed backup' },
+  {
+    from: 'BACKED_UP',
+    to: 'CLOSED',
+    name: 'close',
+    when: 'every file still has a confirmed backup',
+  },
 ];
 
 /** What the rules look at. */
@@ -31,7 +36,9 @@ export interface DatasetState {
   readonly version: number;
 }
 
-export type Move = { readonly kind: 'done' } | { readonly kind: 'move'; readonly to: DatasetStatus };
+export type Move =
+  | { readonly kind: 'done' }
+  | { readonly kind: 'move'; readonly to: DatasetStatus };
 
 const allowedFrom = (status: DatasetStatus) =>
   datasetSteps.filter((step) => step.from === status).map((step) => step.to);
@@ -57,9 +64,13 @@ export function expectVersion(dataset: DatasetState, expected: number | null | u
 
 function demandSafe(dataset: DatasetState): void {
   if (dataset.fileCount === 0) {
-    throw new SweepbookError('DATASET_EMPTY', `dataset ${dataset.name} has no file: add files first`, {
-      dataset: dataset.name,
-    });
+    throw new SweepbookError(
+      'DATASET_EMPTY',
+      `dataset ${dataset.name} has no file: add files first`,
+      {
+        dataset: dataset.name,
+      },
+    );
   }
   const missing = dataset.fileCount - dataset.confirmedCount;
   if (missing > 0) {
@@ -93,9 +104,16 @@ export function close(dataset: DatasetState): Move {
 }
 
 /** BACKED_UP → OPEN; an OPEN dataset that is being swept is unsealed. Needs a reason. */
-export function reopen(dataset: DatasetState, reason: string | null | undefined): Move | { kind: 'unseal' } {
+export function reopen(
+  dataset: DatasetState,
+  reason: string | null | undefined,
+): Move | { kind: 'unseal' } {
   if (dataset.status === 'CLOSED') {
-    throw illegal(dataset, 'OPEN', 'a closed dataset never changes; make a new one, or mark it bad');
+    throw illegal(
+      dataset,
+      'OPEN',
+      'a closed dataset never changes; make a new one, or mark it bad',
+    );
   }
   if (dataset.status === 'OPEN' && !dataset.sealed) return { kind: 'done' };
   demandReason(reason);
@@ -128,7 +146,11 @@ const longestReason = 2000;
 export function demandReason(reason: string | null | undefined): string {
   const text = reason?.trim() ?? '';
   if (text === '' || text.length > longestReason) {
-    throw badInput('reason', text, `say why, in 1 to ${longestReason} characters: it stays in the history`);
+    throw badInput(
+      'reason',
+      text,
+      `say why, in 1 to ${longestReason} characters: it stays in the history`,
+    );
   }
   return text;
 }

@@ -47,7 +47,8 @@ export class RunRange {
 
 @ObjectType('Dataset', {
   implements: NodeType,
-  description: 'What users ask for by name: a set of merged files. Visible to users when it is CLOSED and not bad.',
+  description:
+    'What users ask for by name: a set of merged files. Visible to users when it is CLOSED and not bad.',
 })
 export class DatasetType extends NodeType {
   @Field(() => String, { description: 'Its name, for good.' })
@@ -77,7 +78,9 @@ export class DatasetType extends NodeType {
   @Field(() => Boolean, { description: 'A sweep is under way: no file comes or goes.' })
   sealed!: boolean;
 
-  @Field(() => Boolean, { description: 'Published without backup: after a disk crash it may be unreadable.' })
+  @Field(() => Boolean, {
+    description: 'Published without backup: after a disk crash it may be unreadable.',
+  })
   backupWaived!: boolean;
 
   @Field(() => String, { nullable: true, description: 'Why the backup was waived.' })
@@ -104,7 +107,10 @@ export class DatasetType extends NodeType {
   @Field(() => DateTime, { description: 'When it was created.' })
   createdAt!: Date;
 
-  @Field(() => DateTime, { nullable: true, description: 'When its last file was confirmed and it was marked backed up.' })
+  @Field(() => DateTime, {
+    nullable: true,
+    description: 'When its last file was confirmed and it was marked backed up.',
+  })
   backedUpAt!: Date | null;
 
   @Field(() => DateTime, { nullable: true, description: 'When it was published.' })
@@ -113,7 +119,10 @@ export class DatasetType extends NodeType {
 
 export const DatasetConnection = connectionType('Dataset', () => DatasetType);
 
-@InputType({ description: 'Conditions on datasets; all must hold. Without status and isBad: what is available.' })
+@InputType({
+  description:
+    'Conditions on datasets; all must hold. Without status and isBad: what is available.',
+})
 export class DatasetFilter {
   @Field(() => NameFilter, { nullable: true, description: 'By name.' })
   name?: NameFilter | null;
@@ -121,7 +130,10 @@ export class DatasetFilter {
   @Field(() => [DatasetKind], { nullable: true, description: 'Of one of these kinds.' })
   kind?: KindName[] | null;
 
-  @Field(() => [DatasetStatus], { nullable: true, description: 'In one of these states, as far as you see them.' })
+  @Field(() => [DatasetStatus], {
+    nullable: true,
+    description: 'In one of these states, as far as you see them.',
+  })
   status?: StatusName[] | null;
 
   @Field(() => String, { nullable: true, description: 'Of this owner.' })
@@ -154,7 +166,9 @@ export class DatasetEventFilter {
 
 @InputType({ description: 'A new dataset.' })
 export class CreateDatasetInput {
-  @Field(() => String, { description: 'Letters, digits and . _ : / + = @ -, at most 200; for good.' })
+  @Field(() => String, {
+    description: 'Letters, digits and . _ : / + = @ -, at most 200; for good.',
+  })
   name!: string;
 
   @Field(() => DatasetKind, { description: 'What it is made of.' })
@@ -175,16 +189,25 @@ export class CreateDatasetInput {
   @Field(() => String, { nullable: true, description: 'In words.' })
   description?: string | null;
 
-  @Field(() => Boolean, { defaultValue: false, description: 'Publish without backup. For admins; needs waiverReason.' })
+  @Field(() => Boolean, {
+    defaultValue: false,
+    description: 'Publish without backup. For admins; needs waiverReason.',
+  })
   backupWaived!: boolean;
 
   @Field(() => String, { nullable: true, description: 'Why no backup is needed.' })
   waiverReason?: string | null;
 
-  @Field(() => [String], { nullable: true, description: 'LFNs of its first files, at most 10,000.' })
+  @Field(() => [String], {
+    nullable: true,
+    description: 'LFNs of its first files, at most 10,000.',
+  })
   files?: string[] | null;
 
-  @Field(() => String, { nullable: true, description: 'Sent again with the same key: the first answer.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'Sent again with the same key: the first answer.',
+  })
   idempotencyKey?: string | null;
 }
 
@@ -205,7 +228,10 @@ export class DatasetFilesInput {
   @Field(() => [String], { description: 'LFNs of merged files, at most 10,000.' })
   lfns!: string[];
 
-  @Field(() => Int, { nullable: true, description: 'Refuse (STALE_VERSION) if it has changed since.' })
+  @Field(() => Int, {
+    nullable: true,
+    description: 'Refuse (STALE_VERSION) if it has changed since.',
+  })
   expectedVersion?: number | null;
 }
 
@@ -217,10 +243,16 @@ export class DatasetTransitionInput {
   @Field(() => String, { nullable: true, description: 'Why; must be given for reopenDataset.' })
   reason?: string | null;
 
-  @Field(() => Int, { nullable: true, description: 'Refuse (STALE_VERSION) if it has changed since.' })
+  @Field(() => Int, {
+    nullable: true,
+    description: 'Refuse (STALE_VERSION) if it has changed since.',
+  })
   expectedVersion?: number | null;
 
-  @Field(() => String, { nullable: true, description: 'sweepDataset: where to back up; the default store, if not given.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'sweepDataset: where to back up; the default store, if not given.',
+  })
   store?: string | null;
 }
 
@@ -232,7 +264,10 @@ export class BadMarkInput {
   @Field(() => String, { description: 'Why: it stays in the history.' })
   reason!: string;
 
-  @Field(() => Int, { nullable: true, description: 'Refuse (STALE_VERSION) if it has changed since.' })
+  @Field(() => Int, {
+    nullable: true,
+    description: 'Refuse (STALE_VERSION) if it has changed since.',
+  })
   expectedVersion?: number | null;
 }
 
@@ -259,7 +294,9 @@ export class DatasetStatusEvent {
   @Field(() => DatasetStatus, { nullable: true, description: 'State before; none for a new one.' })
   from!: StatusName | null;
 
-  @Field(() => DatasetStatus, { description: 'State after; the same as before when it was marked bad or cleared.' })
+  @Field(() => DatasetStatus, {
+    description: 'State after; the same as before when it was marked bad or cleared.',
+  })
   to!: StatusName;
 
   @Field(() => BadMark, { nullable: true, description: 'The mark that it carries now.' })

@@ -209,7 +209,11 @@ export interface DatasetTransition {
 }
 
 /** Takes the step in the transaction of the caller; the guard stands in the statement itself. */
-export async function moveDataset(tx: Db, dataset: DatasetState & { id: number }, to: DatasetStatus): Promise<void> {
+export async function moveDataset(
+  tx: Db,
+  dataset: DatasetState & { id: number },
+  to: DatasetStatus,
+): Promise<void> {
   const moved = await changedRows(
     tx,
     sql`update datasets set status = ${to}, sealed = false
@@ -282,56 +286,4 @@ async function withMissingFiles<T>(
       first: missing.map((file) => file.lfn),
     });
   }
-}
-
-export interface BadMarkChange {
-  readonly dataset: string;
-  readonly reason: string;
-  readonly expectedVersion?: number | null | undefined;
-}
-
-/** Takes a dataset out of users' sight, with the reason; a dataset that carries a mark keeps it. */
-export async function markDatasetBad(
-  db: Db,
-  viewer: Viewer,
-  input: BadMarkChange,
-): Promise<DatasetChange> {
-  const reason = demandReason(input.reason);
-  return inTransaction(db, { principal: viewer.principal, reason }, async (tx) => {
-    demand(viewer, 'markBad');
-    const dataset = await lockDataset(tx, viewer, input.dataset);
-    if (dataset.badMarkCount > 0) {
-      return { datasetId: dataset.id, changed: false, changedCount: 0 };
-    }
-    expectVersion(dataset, input.expectedVersion);
-    await rows(
-      tx,
-      sql`insert into bad_marks (dataset_id, reason) values (${dataset.id}, ${reason})`,
-    );
-    return { datasetId: dataset.id, changed: true, changedCount: 1 };
-  });
-}
-
-/** Takes the bad marks off, with the reason; refused while a closed dataset has files without a backup. */
-export async function clearDatasetBad(
-  db: Db,
-  viewer: Viewer,
-  input: BadMarkChange,
-): Promise<DatasetChange> {
-  const reason = demandReason(input.reason);
-  return inTransaction(db, { principal: viewer.principal, reason }, async (tx) => {
-    demand(viewer, 'clearBad');
-    const dataset = await lockDataset(tx, viewer, input.dataset);
-    if (dataset.badMarkCount === 0) {
-      return { datasetId: dataset.id, changed: false, changedCount: 0 };
-    }
-    expectVersion(dataset, input.expectedVersion);
-    const changedCount = await changedRows(
-      tx,
-      sql`update bad_marks set cleared_at = clock_timestamp(), cleared_by = ${viewer.principal},
-          cleared_reason = ${reason}
-        where dataset_id = ${dataset.id} and cleared_at is null returning id`,
-    );
-    return { datasetId: dataset.id, changed: true, changedCount };
-  });
 }

@@ -139,9 +139,7 @@ export async function listEvents(
   const place = page.after ? readPlace(epoch, page.after) : { xid: '0', id: 0 };
   const found = await eventsAfter(db, place, page.first + 1, where);
   return {
-    edges: found
-      .slice(0, page.first)
-      .map((node) => ({ cursor: writePlace(epoch, node), node })),
+    edges: found.slice(0, page.first).map((node) => ({ cursor: writePlace(epoch, node), node })),
     hasNextPage: found.length > page.first,
     hasPreviousPage: Boolean(page.after),
     total: () => countEvents(db, where),
@@ -151,7 +149,9 @@ export async function listEvents(
 async function countEvents(db: Db, where: RawBuilder<unknown>): Promise<number> {
   const row = await firstRow(
     db,
-    sql<{ n: number }>`select count(*) as n from events e left join datasets d on d.id = e.dataset_id
+    sql<{
+      n: number;
+    }>`select count(*) as n from events e left join datasets d on d.id = e.dataset_id
       where ${where} and ${settled}`,
   );
   return row?.n ?? 0;

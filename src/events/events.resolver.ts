@@ -22,10 +22,14 @@ export class EventResolver {
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<EventRow>> {
     const page = { first: checkedFirst(first, pageLimits.others), after };
-    return toConnection(await listEvents(db.fork(), means.epoch, eventConditions(viewer, filter ?? {}), page));
+    return toConnection(
+      await listEvents(db.fork(), means.epoch, eventConditions(viewer, filter ?? {}), page),
+    );
   }
 
-  @FieldResolver(() => String, { description: 'Its place in the log: give it as after to go on from here.' })
+  @FieldResolver(() => String, {
+    description: 'Its place in the log: give it as after to go on from here.',
+  })
   cursor(@Ctx() { means }: Context, @Root() event: EventRow): string {
     return writePlace(means.epoch, event);
   }

@@ -20,10 +20,13 @@ export const EventKind = enumType<EventKindName>('EventKind', 'What a line of th
 });
 
 @ObjectType('Event', {
-  description: 'One line of the log: who changed the state of what, when and why. Lines never change.',
+  description:
+    'One line of the log: who changed the state of what, when and why. Lines never change.',
 })
 export class EventType {
-  @Field(() => String, { description: 'Its place in the log: give it as after to go on from here.' })
+  @Field(() => String, {
+    description: 'Its place in the log: give it as after to go on from here.',
+  })
   cursor!: string;
 
   @Field(() => EventKind, { description: 'What it tells.' })
@@ -32,7 +35,10 @@ export class EventType {
   @Field(() => String, { description: 'Who did it.' })
   actor!: string;
 
-  @Field(() => String, { nullable: true, description: 'Why, as the actor said; or what went wrong.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'Why, as the actor said; or what went wrong.',
+  })
   reason!: string | null;
 
   @Field(() => DateTime, { description: 'When.' })
@@ -44,7 +50,9 @@ export class EventType {
   @Field(() => String, { nullable: true, description: 'State after.' })
   toState!: string | null;
 
-  @Field(() => Json, { description: 'What else belongs to it: attempt, worker, counts, evidence of a failure.' })
+  @Field(() => Json, {
+    description: 'What else belongs to it: attempt, worker, counts, evidence of a failure.',
+  })
   facts!: unknown;
 }
 

@@ -28,7 +28,11 @@ export const fileColumns = sql`f.id, f.lfn, f.kind, s.name as site, f.stream, f.
   f.confirmed_copies > 0 as "isBackedUp"`;
 export const fileTables = sql`files f join sites s on s.id = f.site_id`;
 
-export async function filesByIds(db: Db, viewer: Viewer, ids: readonly number[]): Promise<FileRow[]> {
+export async function filesByIds(
+  db: Db,
+  viewer: Viewer,
+  ids: readonly number[],
+): Promise<FileRow[]> {
   return rows(
     db,
     sql<FileRow>`select ${fileColumns} from ${fileTables}

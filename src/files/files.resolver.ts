@@ -103,13 +103,18 @@ export class FileResolver {
     return toConnection(await listFiles(db.fork(), viewer, {}, page, of));
   }
 
-  @FieldResolver(() => FileType, { nullable: true, description: 'The merged file that it went into.' })
+  @FieldResolver(() => FileType, {
+    nullable: true,
+    description: 'The merged file that it went into.',
+  })
   async mergedInto(@Ctx() context: Context, @Root() file: FileRow): Promise<FileRow | undefined> {
     const merge = await context.load(loadOutputs, file.id);
     return merge && context.load(loadFiles, merge.outputId);
   }
 
-  @FieldResolver(() => [Replica], { description: 'Its copies on disk; for producers and operators, empty for others.' })
+  @FieldResolver(() => [Replica], {
+    description: 'Its copies on disk; for producers and operators, empty for others.',
+  })
   async replicas(@Ctx() context: Context, @Root() file: FileRow): Promise<ReplicaRow[]> {
     return may(context.viewer, 'readProduction') ? context.load(loadReplicas, file.id) : [];
   }
@@ -121,7 +126,8 @@ export class FileResolver {
   })
   async registerFiles(
     @Ctx() { db, viewer, means }: Context,
-    @Arg('input', () => RegisterFilesInput, { description: 'The files.' }) input: RegisterFilesInput,
+    @Arg('input', () => RegisterFilesInput, { description: 'The files.' })
+    input: RegisterFilesInput,
   ) {
     const results = await registerFiles(db, viewer, input.files, means.site, input.idempotencyKey);
     means.ring();
@@ -139,7 +145,13 @@ export class FileResolver {
     input: RecordMergeInput,
   ) {
     const { db, viewer, means } = context;
-    const { fileId, changed } = await recordMerge(db, viewer, input, means.site, input.idempotencyKey);
+    const { fileId, changed } = await recordMerge(
+      db,
+      viewer,
+      input,
+      means.site,
+      input.idempotencyKey,
+    );
     means.ring();
     return { file: await context.load(loadFiles, fileId), changed };
   }
@@ -147,7 +159,10 @@ export class FileResolver {
 
 @Resolver(() => FileResult)
 export class FileResultResolver {
-  @FieldResolver(() => FileType, { nullable: true, description: 'The file, unless it was refused.' })
+  @FieldResolver(() => FileType, {
+    nullable: true,
+    description: 'The file, unless it was refused.',
+  })
   async file(@Ctx() context: Context, @Root() result: FileOutcome): Promise<FileRow | undefined> {
     return result.fileId === undefined ? undefined : context.load(loadFiles, result.fileId);
   }
@@ -155,7 +170,9 @@ export class FileResultResolver {
 
 @Resolver(() => RunType)
 export class RunFilesResolver {
-  @FieldResolver(() => FileConnection, { description: 'Files with data of this run, as far as you see them.' })
+  @FieldResolver(() => FileConnection, {
+    description: 'Files with data of this run, as far as you see them.',
+  })
   async files(
     @Ctx() { db, viewer }: Context,
     @Root() run: RunRow,
@@ -171,7 +188,10 @@ export class RunFilesResolver {
 
 @Resolver(() => EventType)
 export class EventFileResolver {
-  @FieldResolver(() => FileType, { nullable: true, description: 'The file that it is about, if you see it.' })
+  @FieldResolver(() => FileType, {
+    nullable: true,
+    description: 'The file that it is about, if you see it.',
+  })
   async file(@Ctx() context: Context, @Root() event: EventRow): Promise<FileRow | undefined> {
     return event.fileId === null ? undefined : context.load(loadFiles, event.fileId);
   }

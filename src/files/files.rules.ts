@@ -79,7 +79,8 @@ export function checkDescription(file: FileDescription): void {
   if (file.kind === 'RUN_FILE' && (runs.length !== 1 || !file.stream)) {
     throw badInput('runs', runs.length, 'a RUN_FILE is of exactly one run and names its stream');
   }
-  if (runs.length > mostRunsPerFile) throw badInput('runs', runs.length, `at most ${mostRunsPerFile}`);
+  if (runs.length > mostRunsPerFile)
+    throw badInput('runs', runs.length, `at most ${mostRunsPerFile}`);
   for (const [field, text] of [
     ['stream', file.stream],
     ['release', file.release],
@@ -119,16 +120,15 @@ export interface KnownFile {
 
 /** The same file again is no change; other content under a known name is refused (DUPLICATE). */
 export function registerAgain(known: KnownFile, told: FileDescription): void {
-  const differences = [
+  const difference = [
     ['kind', known.kind, told.kind],
     ['sizeBytes', known.sizeBytes, told.sizeBytes],
     ['adler32', known.adler32, told.adler32.toLowerCase()],
     ['sha256', known.sha256, told.sha256?.toLowerCase() ?? known.sha256],
     ['eventCount', known.eventCount, told.eventCount ?? known.eventCount],
-  ].filter(([, registered, now]) => registered !== null && registered !== now);
-  const [first] = differences;
-  if (first === undefined) return;
-  const [field, registered, now] = first;
+  ].find(([, registered, now]) => registered !== null && registered !== now);
+  if (difference === undefined) return;
+  const [field, registered, now] = difference;
   throw new SweepbookError(
     'DUPLICATE',
     `${known.lfn} is registered with ${field} ${registered}, not ${now}: register other content under another LFN`,
@@ -150,7 +150,10 @@ export function merge(
   inputs: readonly MergeInput[],
 ): void {
   if (output.kind !== 'MERGED_FILE') {
-    throw new SweepbookError('NOT_MERGED', `${output.lfn} is a RUN_FILE: a merge makes a MERGED_FILE`);
+    throw new SweepbookError(
+      'NOT_MERGED',
+      `${output.lfn} is a RUN_FILE: a merge makes a MERGED_FILE`,
+    );
   }
   const wrongKind = inputs.find((input) => input.kind !== 'RUN_FILE');
   if (wrongKind || inputs.length === 0) {

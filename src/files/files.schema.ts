@@ -11,11 +11,15 @@ export const FileKind = enumType<KindName>('FileKind', 'What a file is.', {
   RUN_FILE: 'Small: one run, one stream; is merged with others.',
   MERGED_FILE: 'Made of run files of one or many runs; what datasets hold.',
 });
-export const ReplicaStatus = enumType<ReplicaStatusName>('ReplicaStatus', 'State of a copy on disk.', {
-  AVAILABLE: 'It is there.',
-  STAGING: 'It is being brought back from the mass store.',
-  LOST: 'It is gone.',
-});
+export const ReplicaStatus = enumType<ReplicaStatusName>(
+  'ReplicaStatus',
+  'State of a copy on disk.',
+  {
+    AVAILABLE: 'It is there.',
+    STAGING: 'It is being brought back from the mass store.',
+    LOST: 'It is gone.',
+  },
+);
 
 @ObjectType({ description: 'A copy of a file on a disk volume.' })
 export class Replica {
@@ -114,7 +118,10 @@ export class RegisterFileInput {
   @Field(() => FileKind, { description: 'Run file or merged file.' })
   kind!: KindName;
 
-  @Field(() => String, { nullable: true, description: 'Site that made it; this one, if not given.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'Site that made it; this one, if not given.',
+  })
   site?: string | null;
 
   @Field(() => String, { nullable: true, description: 'Stream; a run file has one.' })
@@ -135,10 +142,16 @@ export class RegisterFileInput {
   @Field(() => SafeInt, { nullable: true, description: 'Events; leave it out if not known.' })
   eventCount?: number | null;
 
-  @Field(() => [FileRunInput], { nullable: true, description: 'Its runs; a run file has exactly one.' })
+  @Field(() => [FileRunInput], {
+    nullable: true,
+    description: 'Its runs; a run file has exactly one.',
+  })
   runs?: FileRunInput[] | null;
 
-  @Field(() => String, { nullable: true, description: 'Absolute path of the copy on disk, where workers read it.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'Absolute path of the copy on disk, where workers read it.',
+  })
   path?: string | null;
 
   @Field(() => String, { nullable: true, description: 'The volume that the path is on.' })
@@ -150,7 +163,10 @@ export class RegisterFilesInput {
   @Field(() => [RegisterFileInput], { description: 'At most 10,000.' })
   files!: RegisterFileInput[];
 
-  @Field(() => String, { nullable: true, description: 'Sent again with the same key: the first answer.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'Sent again with the same key: the first answer.',
+  })
   idempotencyKey?: string | null;
 }
 
@@ -186,7 +202,10 @@ export class RegisterFilesPayload {
 
 @InputType({ description: 'Which run files were merged into which file.' })
 export class RecordMergeInput {
-  @Field(() => RegisterFileInput, { nullable: true, description: 'The merged file, registered on the way …' })
+  @Field(() => RegisterFileInput, {
+    nullable: true,
+    description: 'The merged file, registered on the way …',
+  })
   output?: RegisterFileInput | null;
 
   @Field(() => String, { nullable: true, description: '… or the LFN of one that is registered.' })
@@ -195,7 +214,10 @@ export class RecordMergeInput {
   @Field(() => [String], { description: 'LFNs of the run files, at most 10,000.' })
   inputs!: string[];
 
-  @Field(() => String, { nullable: true, description: 'Sent again with the same key: the first answer.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'Sent again with the same key: the first answer.',
+  })
   idempotencyKey?: string | null;
 }
 

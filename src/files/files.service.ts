@@ -5,7 +5,12 @@ import { firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
 import { refusalOf, runNotFound, type ItemRefusal } from '../runs/runs.service.ts';
-import { checkDescription, registerAgain, type FileDescription, type KnownFile } from './files.rules.ts';
+import {
+  checkDescription,
+  registerAgain,
+  type FileDescription,
+  type KnownFile,
+} from './files.rules.ts';
 
 export const mostFilesPerCall = 10_000;
 
@@ -135,7 +140,10 @@ async function writeFiles(
       index: item.index,
       lfn: item.lfn,
       outcome: 'REFUSED',
-      error: { code: 'DUPLICATE', message: `${item.lfn} is being registered by another call: try again` },
+      error: {
+        code: 'DUPLICATE',
+        message: `${item.lfn} is being registered by another call: try again`,
+      },
     };
   });
   await insertFileRuns(tx, fresh, ids, context);
@@ -255,4 +263,3 @@ export async function exists(tx: Db, lfn: string): Promise<number | undefined> {
   const row = await firstRow(tx, sql<{ id: number }>`select id from files where lfn = ${lfn}`);
   return row?.id;
 }
-

@@ -25,10 +25,18 @@ export async function recordMerge(
 ): Promise<{ fileId: number; changed: boolean }> {
   demand(viewer, 'recordMerge');
   if ((input.output == null) === (input.outputLfn == null)) {
-    throw badInput('output', null, 'give either output (a new file) or outputLfn (a registered one)');
+    throw badInput(
+      'output',
+      null,
+      'give either output (a new file) or outputLfn (a registered one)',
+    );
   }
   if (input.inputs.length > mostFilesPerCall) {
-    throw badInput('inputs', input.inputs.length, `at most ${mostFilesPerCall} run files in one merge`);
+    throw badInput(
+      'inputs',
+      input.inputs.length,
+      `at most ${mostFilesPerCall} run files in one merge`,
+    );
   }
   const call = {
     principal: viewer.principal,
@@ -110,7 +118,10 @@ async function registerOutput(
   inputs: readonly LockedInput[],
   defaultSite: string,
 ): Promise<void> {
-  const runs = new Map<string, { number: number; source: 'DATA' | 'SIMULATION'; eventCount: number }>();
+  const runs = new Map<
+    string,
+    { number: number; source: 'DATA' | 'SIMULATION'; eventCount: number }
+  >();
   for (const { runNumber, runSource, eventCount } of inputs) {
     if (runNumber === null || runSource === null) continue;
     const run = runs.get(`${runSource} ${runNumber}`);
@@ -122,7 +133,11 @@ async function registerOutput(
   }
   const told = output.runs?.map((run) => `${run.source} ${run.number}`);
   if (told && (told.length !== runs.size || told.some((key) => !runs.has(key)))) {
-    throw badInput('output.runs', told, 'leave it out: the runs of a merged file are those of its inputs');
+    throw badInput(
+      'output.runs',
+      told,
+      'leave it out: the runs of a merged file are those of its inputs',
+    );
   }
   const streams = [...new Set(inputs.map((input) => input.stream))];
   const stream = output.stream ?? (streams.length === 1 ? streams[0] : null);
@@ -131,7 +146,8 @@ async function registerOutput(
     [{ ...output, stream, runs: [...runs.values()] }],
     defaultSite,
   );
-  if (made?.error) throw new SweepbookError(made.error.code, made.error.message, { lfn: output.lfn });
+  if (made?.error)
+    throw new SweepbookError(made.error.code, made.error.message, { lfn: output.lfn });
 }
 
 async function outputOf(

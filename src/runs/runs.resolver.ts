@@ -44,7 +44,8 @@ export async function loadRuns(context: Context, ids: readonly number[]) {
 export class RunResolver {
   @Query(() => RunType, {
     nullable: true,
-    description: 'The run of this number; null = not registered, or in production and not for you to know.',
+    description:
+      'The run of this number; null = not registered, or in production and not for you to know.',
   })
   async run(
     @Ctx() { db, viewer }: Context,
@@ -59,7 +60,9 @@ export class RunResolver {
     return findRun(db.fork(), viewer, number, source ?? 'DATA');
   }
 
-  @Query(() => RunConnection, { description: 'Runs by source and number; without a status, AVAILABLE ones.' })
+  @Query(() => RunConnection, {
+    description: 'Runs by source and number; without a status, AVAILABLE ones.',
+  })
   async runs(
     @Ctx() { db, viewer }: Context,
     @Arg('filter', () => RunFilter, { nullable: true, description: 'Which runs.' })
@@ -76,7 +79,9 @@ export class RunResolver {
     return writeNodeId('Run', run.id);
   }
 
-  @FieldResolver(() => EventConnection, { description: 'All that ever happened to it, oldest first.' })
+  @FieldResolver(() => EventConnection, {
+    description: 'All that ever happened to it, oldest first.',
+  })
   async history(
     @Ctx() { db, viewer, means }: Context,
     @Root() run: RunRow,
@@ -103,11 +108,13 @@ export class RunResolver {
   }
 
   @Mutation(() => RunPayload, {
-    description: "DQM's word on a run that is AVAILABLE. NOT_FOUND, ILLEGAL_TRANSITION (still in production).",
+    description:
+      "DQM's word on a run that is AVAILABLE. NOT_FOUND, ILLEGAL_TRANSITION (still in production).",
   })
   async setRunVerdict(
     @Ctx() context: Context,
-    @Arg('input', () => RunVerdictInput, { description: 'The run and the word.' }) input: RunVerdictInput,
+    @Arg('input', () => RunVerdictInput, { description: 'The run and the word.' })
+    input: RunVerdictInput,
   ) {
     const { runId, changed } = await setRunVerdict(context.db, context.viewer, input);
     context.means.ring();
@@ -156,7 +163,10 @@ export class RunEventResolver {
     @Root() event: EventRow,
     @Arg('filter', () => RunFilter, { nullable: true, description: 'Which runs.' })
     _filter: RunFilter | null,
-    @Arg('after', () => String, { nullable: true, description: 'Cursor of the last event that you have.' })
+    @Arg('after', () => String, {
+      nullable: true,
+      description: 'Cursor of the last event that you have.',
+    })
     _after: string | null,
   ): EventRow {
     return event;

@@ -13,10 +13,15 @@ export const RunSource = enumType<SourceName>('RunSource', 'Where a run comes fr
   DATA: 'The detector.',
   SIMULATION: 'Simulation production.',
 });
-export const ProductionStatus = enumType<StatusName>('ProductionStatus', 'Whether production of a run is done.', {
-  IN_PRODUCTION: 'Not ended, not all written, not all merged, or not all backed up.',
-  AVAILABLE: 'Ended, every expected stream written, every run file merged, every merged file backed up.',
-});
+export const ProductionStatus = enumType<StatusName>(
+  'ProductionStatus',
+  'Whether production of a run is done.',
+  {
+    IN_PRODUCTION: 'Not ended, not all written, not all merged, or not all backed up.',
+    AVAILABLE:
+      'Ended, every expected stream written, every run file merged, every merged file backed up.',
+  },
+);
 export const RunVerdict = enumType<VerdictName>('RunVerdict', "DQM's word on a run.", {
   GOOD: 'Fit for analysis.',
   BAD: 'Not fit for analysis.',
@@ -74,7 +79,9 @@ export class RunType extends NodeType {
 
 export const RunConnection = connectionType('Run', () => RunType);
 
-@InputType({ description: 'Conditions on runs; all must hold. Without productionStatus: AVAILABLE ones.' })
+@InputType({
+  description: 'Conditions on runs; all must hold. Without productionStatus: AVAILABLE ones.',
+})
 export class RunFilter {
   @Field(() => String, { nullable: true, description: 'Numbers and ranges: "36172-39320,40001".' })
   numbers?: string | null;
@@ -82,7 +89,10 @@ export class RunFilter {
   @Field(() => RunSource, { nullable: true, description: 'Detector or simulation.' })
   source?: SourceName | null;
 
-  @Field(() => ProductionStatus, { nullable: true, description: 'In production (for those who may know) or available.' })
+  @Field(() => ProductionStatus, {
+    nullable: true,
+    description: 'In production (for those who may know) or available.',
+  })
   productionStatus?: StatusName | null;
 
   @Field(() => RunVerdict, { nullable: true, description: "With this word of DQM's." })
@@ -92,7 +102,9 @@ export class RunFilter {
   stream?: string | null;
 }
 
-@InputType({ description: 'A run as production tells it. What is not known yet can be told later.' })
+@InputType({
+  description: 'A run as production tells it. What is not known yet can be told later.',
+})
 export class RegisterRunInput {
   @Field(() => Int, { description: 'Run number, from 1.' })
   number!: number;
@@ -103,7 +115,10 @@ export class RegisterRunInput {
   @Field(() => DateTime, { nullable: true, description: 'Start of the run.' })
   startedAt?: Date | null;
 
-  @Field(() => DateTime, { nullable: true, description: 'End of the run; until it is told, the run is in production.' })
+  @Field(() => DateTime, {
+    nullable: true,
+    description: 'End of the run; until it is told, the run is in production.',
+  })
   endedAt?: Date | null;
 
   @Field(() => SafeInt, { nullable: true, description: 'Events.' })
@@ -124,7 +139,10 @@ export class RegisterRunsInput {
   @Field(() => [RegisterRunInput], { description: 'At most 10,000.' })
   runs!: RegisterRunInput[];
 
-  @Field(() => String, { nullable: true, description: 'Sent again with the same key: the first answer.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'Sent again with the same key: the first answer.',
+  })
   idempotencyKey?: string | null;
 }
 

@@ -4,12 +4,7 @@ import type { Db } from '../database/orm.ts';
 import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError, type ErrorCode } from '../errors.ts';
-import {
-  registerAgain,
-  type RunFacts,
-  type RunSource,
-  type RunVerdict,
-} from './runs.rules.ts';
+import { registerAgain, type RunFacts, type RunSource, type RunVerdict } from './runs.rules.ts';
 
 export const mostRunsPerCall = 10_000;
 

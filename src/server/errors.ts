@@ -8,7 +8,13 @@ export interface FaultLog {
 
 /** Connection failures and shutdowns of PostgreSQL, by SQLSTATE class; all pass. */
 const passing = /^(08|53|57P)/;
-const passingSystemCodes = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND']);
+const passingSystemCodes = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+]);
 
 /** What of an error may be told to a stranger: refusals as they are, all else as UNAVAILABLE or INTERNAL. */
 export function toRefusal(error: unknown, requestId: string, log: FaultLog): SweepbookError {
@@ -16,9 +22,13 @@ export function toRefusal(error: unknown, requestId: string, log: FaultLog): Swe
   if (refusal instanceof SweepbookError) return refusal;
   if (isPassing(error)) {
     log.error({ requestId, error: messageOf(error) }, 'the database cannot be reached');
-    return new SweepbookError('UNAVAILABLE', 'the database cannot be reached right now: try again in a moment', {
-      requestId,
-    });
+    return new SweepbookError(
+      'UNAVAILABLE',
+      'the database cannot be reached right now: try again in a moment',
+      {
+        requestId,
+      },
+    );
   }
   log.error({ requestId, err: error }, 'a fault of the program');
   return new SweepbookError(
@@ -32,13 +42,22 @@ function isPassing(error: unknown): boolean {
   if (passing.test(postgresCode(error) ?? '')) return true;
   for (let at = error, depth = 0; at instanceof Error && depth < 4; at = at.cause, depth++) {
     if (passingSystemCodes.has(systemCode(at) ?? '')) return true;
-    if (/Connection terminated|timeout exceeded when trying to connect|database system is/.test(at.message)) return true;
+    if (
+      /Connection terminated|timeout exceeded when trying to connect|database system is/.test(
+        at.message,
+      )
+    )
+      return true;
   }
   return false;
 }
 
 /** The one place that turns errors into GraphQL: `extensions` has the code and the facts, nothing else. */
-export function toGraphQL(error: GraphQLError, requestId: string, log: FaultLog): GraphQLFormattedError {
+export function toGraphQL(
+  error: GraphQLError,
+  requestId: string,
+  log: FaultLog,
+): GraphQLFormattedError {
   const { message, locations, path } = error;
   const place = { ...(locations ? { locations } : {}), ...(path ? { path } : {}) };
   const cause = originalOf(error);
@@ -49,7 +68,11 @@ export function toGraphQL(error: GraphQLError, requestId: string, log: FaultLog)
     return { message, ...place, extensions: { code: code ?? 'BAD_USER_INPUT', facts } };
   }
   const refusal = toRefusal(cause, requestId, log);
-  return { message: refusal.message, ...place, extensions: { code: refusal.code, facts: refusal.facts } };
+  return {
+    message: refusal.message,
+    ...place,
+    extensions: { code: refusal.code, facts: refusal.facts },
+  };
 }
 
 /** The error below the GraphQL ones; undefined when GraphQL itself found fault. */

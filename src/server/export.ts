@@ -14,7 +14,11 @@ interface ExportRequest {
 }
 
 /** Lists of files as jobs read them, streamed from the database; who may see the dataset may have them. */
-export function serveExports(app: FastifyInstance, means: Means, viewerOf: (request: FastifyRequest) => Viewer): void {
+export function serveExports(
+  app: FastifyInstance,
+  means: Means,
+  viewerOf: (request: FastifyRequest) => Viewer,
+): void {
   app.get<ExportRequest>('/export/datasets/:name/files', async (request, reply) => {
     const asked = request.query.format ?? 'txt';
     const format = exportFormats.find((known) => known === asked);
@@ -40,7 +44,11 @@ export function serveExports(app: FastifyInstance, means: Means, viewerOf: (requ
   });
 }
 
-function send(reply: FastifyReply, writer: Writer, list: AsyncIterable<ExportFile[]>): FastifyReply {
+function send(
+  reply: FastifyReply,
+  writer: Writer,
+  list: AsyncIterable<ExportFile[]>,
+): FastifyReply {
   async function* text(): AsyncGenerator<string, void, void> {
     if (writer.head !== '') yield writer.head;
     let count = 0;
@@ -54,7 +62,9 @@ function send(reply: FastifyReply, writer: Writer, list: AsyncIterable<ExportFil
 }
 
 async function* files(means: Means, datasetId: number): AsyncGenerator<ExportFile[], void, void> {
-  const stores = new Map((await listMassStores(means.db)).map((row) => [row.id, means.stores.of(row)]));
+  const stores = new Map(
+    (await listMassStores(means.db)).map((row) => [row.id, means.stores.of(row)]),
+  );
   for await (const page of exportFiles(means.db, datasetId)) {
     yield page.map(({ storeId, storeKey, replicaPath, ...file }) => {
       const store = storeId === null ? undefined : stores.get(storeId);

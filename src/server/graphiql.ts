@@ -6,7 +6,11 @@ import type { FastifyInstance } from 'fastify';
 import { ruruHTML, type RuruClientConfig } from 'ruru/server';
 
 const staticPath = '/graphiql/static/';
-const staticFolder = join(dirname(fileURLToPath(import.meta.resolve('ruru/server'))), '..', 'static');
+const staticFolder = join(
+  dirname(fileURLToPath(import.meta.resolve('ruru/server'))),
+  '..',
+  'static',
+);
 
 const defaultQuery = `# Sweepbook: what you can see, you can read.
 #
@@ -83,7 +87,12 @@ export async function serveGraphiql(app: FastifyInstance): Promise<void> {
     htmlParts: { titleTag: '<title>Sweepbook · GraphiQL</title>' },
   });
   const scripts = [...html.matchAll(/<script(?![^>]*\bsrc=)[^>]*>([\s\S]*?)<\/script>/g)]
-    .map(([, text]) => `'sha256-${createHash('sha256').update(text ?? '').digest('base64')}'`)
+    .map(
+      ([, text]) =>
+        `'sha256-${createHash('sha256')
+          .update(text ?? '')
+          .digest('base64')}'`,
+    )
     .join(' ');
   const policy = [
     "default-src 'self'",

@@ -7,11 +7,16 @@ import { demandComplexity, limits, shapeRule } from './limits.ts';
 
 /** Apollo, with the same limits and the same errors as the WebSocket road. */
 export function makeApollo(schema: GraphQLSchema, log: FaultLog): ApolloServer<Context> {
+  const requestIds = new WeakMap<Error, string>();
   const errorsAndLimits: ApolloServerPlugin<Context> = {
     async requestDidStart() {
       return {
         async didResolveOperation({ document, request, operationName }) {
           demandComplexity(schema, document, request.variables ?? {}, operationName ?? undefined);
+        },
+        async didEncounterErrors({ errors, contextValue }) {
+          // formatError is not told whose error it is.
+          for (const error of errors) requestIds.set(error, contextValue.requestId);
         },
         async willSendResponse({ response, contextValue }) {
           const { body } = response;
@@ -33,15 +38,15 @@ export function makeApollo(schema: GraphQLSchema, log: FaultLog): ApolloServer<C
     plugins: [ApolloServerPluginLandingPageDisabled(), errorsAndLimits],
     allowBatchedHttpRequests: false,
     stopOnTerminationSignals: false,
-    logger: { debug() {}, info() {}, warn: (m) => log.error({}, String(m)), error: (m) => log.error({}, String(m)) },
+    logger: {
+      debug() {},
+      info() {},
+      warn: (m) => log.error({}, String(m)),
+      error: (m) => log.error({}, String(m)),
+    },
     formatError(formatted, error) {
       const found = error instanceof GraphQLError ? error : new GraphQLError(formatted.message);
-      return toGraphQL(found, requestIdOf(found), log);
+      return toGraphQL(found, requestIds.get(found) ?? 'unknown', log);
     },
   });
-}
-
-/** Apollo does not say which request an error is of; the log line of the request has the same time. */
-function requestIdOf(error: GraphQLError): string {
-  return String(error.extensions['requestId'] ?? new Date().toISOString());
 }

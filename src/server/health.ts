@@ -25,7 +25,10 @@ export function serveHealth(app: FastifyInstance, means: Means): void {
 async function within(name: string, work: Promise<string>): Promise<Check> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${answerWithinMs} ms`)), answerWithinMs);
+    timer = setTimeout(
+      () => reject(new Error(`no answer within ${answerWithinMs} ms`)),
+      answerWithinMs,
+    );
   });
   try {
     return { name, isOk: true, detail: await Promise.race([work, late]) };
@@ -39,9 +42,10 @@ async function within(name: string, work: Promise<string>): Promise<Check> {
 async function checkDatabase({ db }: Means): Promise<Check> {
   return within(
     'database',
-    firstRow(db.fork(), sql<{ version: string }>`select current_setting('server_version') as version`).then(
-      (row) => `PostgreSQL ${row?.version}`,
-    ),
+    firstRow(
+      db.fork(),
+      sql<{ version: string }>`select current_setting('server_version') as version`,
+    ).then((row) => `PostgreSQL ${row?.version}`),
   );
 }
 

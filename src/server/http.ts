@@ -57,10 +57,12 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   });
   await app.ready();
   const sockets = serveWebSockets(app.server, schema, means, log);
-  const address = await app.listen({ host: options.host, port: options.port }).catch(async (error: unknown) => {
-    await sockets.close();
-    throw cannotListen(options, error);
-  });
+  const address = await app
+    .listen({ host: options.host, port: options.port })
+    .catch(async (error: unknown) => {
+      await sockets.close();
+      throw cannotListen(options, error);
+    });
   return {
     address,
     async close() {
@@ -74,7 +76,8 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
 function cannotListen({ host, port }: HttpOptions, error: unknown): unknown {
   const code = systemCode(error);
   if (code === undefined) return error;
-  const why = code === 'EADDRINUSE' ? 'something listens there already, perhaps another Sweepbook' : code;
+  const why =
+    code === 'EADDRINUSE' ? 'something listens there already, perhaps another Sweepbook' : code;
   return new SweepbookError(
     'UNAVAILABLE',
     `cannot listen on ${host} port ${port} (${why}): stop it, or set SWEEPBOOK_PORT`,

@@ -33,9 +33,12 @@ export const limits = {
 } as const;
 
 function tooComplex(what: string, most: number, found: number | string): GraphQLError {
-  return new GraphQLError(`the query has ${found} ${what}, the limit is ${most}: ask for less at once, or in pages`, {
-    extensions: { code: 'QUERY_TOO_COMPLEX', facts: { what, most } },
-  });
+  return new GraphQLError(
+    `the query has ${found} ${what}, the limit is ${most}: ask for less at once, or in pages`,
+    {
+      extensions: { code: 'QUERY_TOO_COMPLEX', facts: { what, most } },
+    },
+  );
 }
 
 /** Depth, aliases, directives and root fields; looks at each fragment once, so that nesting them costs nothing. */
@@ -71,7 +74,8 @@ class DepthCounter {
 
   constructor(document: DocumentNode) {
     for (const definition of document.definitions) {
-      if (definition.kind === Kind.FRAGMENT_DEFINITION) this.fragments.set(definition.name.value, definition);
+      if (definition.kind === Kind.FRAGMENT_DEFINITION)
+        this.fragments.set(definition.name.value, definition);
     }
   }
 
@@ -84,7 +88,10 @@ class DepthCounter {
         deepest = Math.max(deepest, this.of(selection.selectionSet));
       } else if (!selection.name.value.startsWith('__')) {
         // What the schema says of itself is deep by nature, and small.
-        deepest = Math.max(deepest, 1 + (selection.selectionSet ? this.of(selection.selectionSet) : 0));
+        deepest = Math.max(
+          deepest,
+          1 + (selection.selectionSet ? this.of(selection.selectionSet) : 0),
+        );
       }
     }
     return deepest;
@@ -131,5 +138,6 @@ export function demandComplexity(
     }
     throw error;
   }
-  if (complexity > limits.complexity) throw tooComplex('fields to answer', limits.complexity, complexity);
+  if (complexity > limits.complexity)
+    throw tooComplex('fields to answer', limits.complexity, complexity);
 }

@@ -41,7 +41,10 @@ import { ExportResolver } from './export.resolver.ts';
 
 @Resolver()
 class NodeResolver {
-  @Query(() => NodeType, { nullable: true, description: 'Whatever has this id; null = nothing that you see.' })
+  @Query(() => NodeType, {
+    nullable: true,
+    description: 'Whatever has this id; null = nothing that you see.',
+  })
   async node(
     @Ctx() context: Context,
     @Arg('id', () => ID, { description: 'As an earlier answer gave it.' }) id: string,

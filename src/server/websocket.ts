@@ -40,34 +40,27 @@ interface Peer {
   idleChecks: number;
 }
 
+interface SocketLog extends FaultLog {
+  warn(facts: object, message: string): void;
+}
+
 /** GraphQL over WebSocket on the server's own port. Returns how to close it. */
 export function serveWebSockets(
   server: Server,
   schema: GraphQLSchema,
   means: Means,
-  log: FaultLog & { warn(facts: object, message: string): void },
+  log: SocketLog,
 ): { close(): Promise<void> } {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: limits.webSocketMessageBytes });
+  acceptUpgrades(server, sockets);
   const peers = new Map<WebSocket, Peer>();
-  server.on('upgrade', (request, socket, head) => {
-    if (request.url?.split('?')[0] !== '/graphql') {
-      socket.end('HTTP/1.1 404 Not Found\r\n\r\n');
-      return;
-    }
-    if (sockets.clients.size >= limits.sockets) {
-      socket.end('HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\r\n');
-      return;
-    }
-    sockets.handleUpgrade(request, socket, head, (webSocket) => sockets.emit('connection', webSocket, request));
-  });
-
   const served = useServer<Record<string, unknown>>(
     {
       schema,
       connectionInitWaitTimeout: 10_000,
       async onConnect({ connectionParams, extra }) {
-        const token = tokenOf(connectionParams, extra.request);
         try {
+          const token = tokenOf(connectionParams, extra.request);
           const viewer = await authenticate(means.db, token);
           peers.set(extra.socket, { token, viewer, waitingBytes: 0, idleChecks: 0 });
           return true;
@@ -77,58 +70,87 @@ export function serveWebSockets(
         }
       },
       onDisconnect: ({ extra }) => void peers.delete(extra.socket),
-      async onSubscribe({ extra, subscriptions }, _id, payload) {
+      onSubscribe({ extra, subscriptions }, _id, payload) {
         const peer = peers.get(extra.socket);
         if (!peer) throw new Error('a subscription without a connection');
         if (Object.keys(subscriptions).length > limits.operationsPerSocket) {
-          extra.socket.close(closeCodes.tooMany, `at most ${limits.operationsPerSocket} operations at once`);
+          extra.socket.close(
+            closeCodes.tooMany,
+            `at most ${limits.operationsPerSocket} operations at once`,
+          );
         }
-        const context = new Context(means, peer.viewer, randomUUID());
-        return prepare(schema, payload, context, log);
+        return prepare(schema, payload, new Context(means, peer.viewer, randomUUID()), log);
       },
-      onNext: (_ctx, _id, _payload, args, result) =>
-        result.errors
-          ? {
-              ...result,
-              errors: result.errors.map((error) => tell(error, args.contextValue as Context, log)),
-            }
-          : result,
-      onError: (_ctx, _id, _payload, errors) => errors.map((error) => tellPlain(error, log)),
+      onNext: (_ctx, _id, _payload, { contextValue }, result) =>
+        result.errors && {
+          ...result,
+          errors: result.errors.map((error) =>
+            tell(error, (contextValue as Context).requestId, log),
+          ),
+        },
+      onError: (_ctx, _id, _payload, errors) =>
+        errors.map((error) => tell(error, randomUUID(), log)),
     },
     sockets,
     keepAliveMs,
   );
-
-  const timer = setInterval(() => void check(), checkMs);
-  async function check(): Promise<void> {
-    for (const [socket, peer] of peers) {
-      if (isStuck(socket, peer)) {
-        log.warn({ principal: peer.viewer.principal, waitingBytes: peer.waitingBytes }, 'websocket: slow reader closed');
-        socket.close(closeCodes.slowReader, 'too slow a reader: connect again with your last cursor as after');
-        setTimeout(() => socket.terminate(), 1000).unref();
-      } else if (peer.token !== undefined) {
-        await authenticate(means.db, peer.token).then(
-          (viewer) => (peer.viewer = viewer),
-          (error: unknown) => {
-            // A database that is away says nothing about the token.
-            if (error instanceof SweepbookError) refuse(socket, error);
-          },
-        );
-      }
-    }
-  }
+  const timer = setInterval(() => void checkPeers(peers, means, log), checkMs);
   return {
     async close() {
       clearInterval(timer);
-      for (const socket of sockets.clients) socket.close(closeCodes.goingAway, 'the server is going down: connect again');
+      for (const socket of sockets.clients) {
+        socket.close(closeCodes.goingAway, 'the server is going down: connect again');
+      }
       await served.dispose();
     },
   };
 }
 
+function acceptUpgrades(server: Server, sockets: WebSocketServer): void {
+  server.on('upgrade', (request, socket, head) => {
+    socket.on('error', () => socket.destroy());
+    if (request.url?.split('?')[0] !== '/graphql') {
+      socket.end('HTTP/1.1 404 Not Found\r\n\r\n');
+    } else if (sockets.clients.size >= limits.sockets) {
+      socket.end('HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\r\n');
+    } else {
+      sockets.handleUpgrade(request, socket, head, (webSocket) => {
+        sockets.emit('connection', webSocket, request);
+      });
+    }
+  });
+}
+
+/** Ends the connections of readers that take nothing, and of tokens that have ended since. */
+async function checkPeers(
+  peers: Map<WebSocket, Peer>,
+  means: Means,
+  log: SocketLog,
+): Promise<void> {
+  for (const [socket, peer] of peers) {
+    if (isStuck(socket, peer)) {
+      const { waitingBytes, viewer } = peer;
+      log.warn({ principal: viewer.principal, waitingBytes }, 'websocket: slow reader closed');
+      socket.close(
+        closeCodes.slowReader,
+        'too slow a reader: connect again with your last cursor as after',
+      );
+      setTimeout(() => socket.terminate(), 1000).unref();
+    } else if (peer.token !== undefined) {
+      try {
+        peer.viewer = await authenticate(means.db, peer.token);
+      } catch (error) {
+        // A database that is away says nothing about the token.
+        if (error instanceof SweepbookError) refuse(socket, error);
+      }
+    }
+  }
+}
+
 function isStuck(socket: WebSocket, peer: Peer): boolean {
   const waiting = socket.bufferedAmount;
-  peer.idleChecks = waiting > 0 && waiting >= peer.waitingBytes && peer.waitingBytes > 0 ? peer.idleChecks + 1 : 0;
+  peer.idleChecks =
+    waiting > 0 && waiting >= peer.waitingBytes && peer.waitingBytes > 0 ? peer.idleChecks + 1 : 0;
   peer.waitingBytes = waiting;
   return peer.idleChecks >= mostIdleChecks;
 }
@@ -137,17 +159,27 @@ function refuse(socket: WebSocket, error: unknown): void {
   const reason = error instanceof SweepbookError ? error.message : 'try again';
   const code = error instanceof SweepbookError ? closeCodes.unauthorized : 1013;
   // A close reason has at most 123 bytes.
-  socket.close(code, Buffer.from(reason).subarray(0, 120).toString('utf8').replace(/\uFFFD+$/, ''));
+  socket.close(
+    code,
+    Buffer.from(reason)
+      .subarray(0, 120)
+      .toString('utf8')
+      .replace(/\uFFFD+$/, ''),
+  );
 }
 
 /** Browsers cannot set headers on a WebSocket: the token comes in connection_init, as GraphiQL sends it. */
-function tokenOf(parameters: Record<string, unknown> | undefined, request: IncomingMessage): string | undefined {
+function tokenOf(
+  parameters: Record<string, unknown> | undefined,
+  request: IncomingMessage,
+): string | undefined {
   const headers = parameters?.['headers'];
-  const nested = typeof headers === 'object' && headers !== null ? (headers as Record<string, unknown>) : {};
+  const nested =
+    typeof headers === 'object' && headers !== null ? (headers as Record<string, unknown>) : {};
   const given = [parameters, nested]
     .flatMap((from) => [from?.['Authorization'], from?.['authorization']])
-    .find((value) => typeof value === 'string');
-  return bearerToken((given as string | undefined) ?? request.headers.authorization);
+    .find((value): value is string => typeof value === 'string');
+  return bearerToken(given ?? request.headers.authorization);
 }
 
 /** The same steps as Apollo takes: limits, then rules, then how much would come back. */
@@ -162,30 +194,27 @@ function prepare(
     const faults = validate(schema, document, [...specifiedRules, shapeRule], { maxErrors: 20 });
     if (faults.length > 0) return faults;
     const operation = getOperationAST(document, payload.operationName);
-    if (!operation) return [new GraphQLError('name one of the operations of the document (operationName)')];
+    if (!operation)
+      return [new GraphQLError('name one of the operations of the document (operationName)')];
     const variableValues = payload.variables ?? {};
     demandComplexity(schema, document, variableValues, payload.operationName ?? undefined);
     return { schema, document, operationName: payload.operationName, variableValues, contextValue };
   } catch (error) {
     if (error instanceof GraphQLError) return [error];
-    log.error({ requestId: contextValue.requestId, error: messageOf(error) }, 'websocket: preparation failed');
+    log.error(
+      { requestId: contextValue.requestId, error: messageOf(error) },
+      'websocket: preparation failed',
+    );
     return [new GraphQLError('the operation cannot be prepared')];
   }
 }
 
-function tell(error: GraphQLError, context: Context, log: FaultLog): GraphQLError {
-  return rebuilt(error, toGraphQL(error, context.requestId, log));
-}
-
-function tellPlain(error: Error, log: FaultLog): GraphQLError {
+function tell(error: Error, requestId: string, log: FaultLog): GraphQLError {
   const found = error instanceof GraphQLError ? error : new GraphQLError(error.message);
-  return rebuilt(found, toGraphQL(found, randomUUID(), log));
-}
-
-function rebuilt(error: GraphQLError, told: ReturnType<typeof toGraphQL>): GraphQLError {
+  const told = toGraphQL(found, requestId, log);
   return new GraphQLError(told.message, {
-    nodes: error.nodes,
-    path: error.path,
+    nodes: found.nodes,
+    path: found.path,
     extensions: told.extensions ?? {},
   });
 }

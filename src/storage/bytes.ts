@@ -13,7 +13,9 @@ let pool: Piscina<ByteTask, Checksums> | undefined;
 /** Compiled beside this file; run from the sources it is loaded by the same loader. */
 function threadFile(): string {
   const compiled = fileURLToPath(new URL('./bytes.thread.js', import.meta.url));
-  return existsSync(compiled) ? compiled : fileURLToPath(new URL('./bytes.thread.ts', import.meta.url));
+  return existsSync(compiled)
+    ? compiled
+    : fileURLToPath(new URL('./bytes.thread.ts', import.meta.url));
 }
 
 function threads(): Piscina<ByteTask, Checksums> {

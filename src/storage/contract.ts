@@ -91,3 +91,11 @@ export interface TemporaryFile {
 
 /** Why an answer is not a confirmation; undefined = it is one. */
 export type Doubt = SweepbookError | undefined;
+
+/** A store as it is configured. */
+export interface StoreSettings {
+  readonly name: string;
+  readonly kind: string;
+  readonly root: string;
+  readonly urlPrefix?: string | null | undefined;
+}

@@ -84,7 +84,7 @@ async function copyBytes(
 
 /** write() may take less than it was given, on a full disk for one. */
 async function writeAll(to: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
+  for (let done = 0; done < bytes.length;) {
     const { bytesWritten } = await to.write(bytes, done, bytes.length - done, position + done);
     done += bytesWritten;
   }
@@ -112,4 +112,14 @@ export function changed(source: string, how: string): SweepbookError {
     `${source} is not the file that was registered: ${how}; register the new content under a new LFN`,
     { path: source },
   );
+}
+
+/** A name is on disk when its folder is. */
+export async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
 }

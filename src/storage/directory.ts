@@ -5,7 +5,6 @@ import {
   link,
   lstat,
   mkdir,
-  open,
   readdir,
   realpath,
   rename,
@@ -22,11 +21,11 @@ import type {
   MassStore,
   PutOptions,
   StoreAnswer,
+  StoreSettings,
   StoreState,
   TemporaryFile,
 } from './contract.ts';
-import { copyFile } from './copy-file.ts';
-import type { StoreSettings } from './open.ts';
+import { copyFile, syncFolder } from './copy-file.ts';
 
 /** Where files come in; nothing here is ever taken for a stored file. */
 const incoming = '.incoming';
@@ -37,7 +36,9 @@ const temporaryName = /^b(\d{1,15})(?:\.a(\d{1,9})|\.direct)$/;
 /** Makes the folder of a store, at the first start only. */
 export async function prepareDirectoryStore(root: string): Promise<void> {
   await mkdir(join(root, incoming), { recursive: true });
-  await writeFile(join(root, marker), 'Sweepbook keeps a mass store in this folder.\n', { flag: 'a' });
+  await writeFile(join(root, marker), 'Sweepbook keeps a mass store in this folder.\n', {
+    flag: 'a',
+  });
 }
 
 /** A mass store in a folder tree: the key is the path below the root. */
@@ -91,7 +92,12 @@ export class DirectoryStore implements MassStore {
     return this.urlPrefix + (isEncoded ? key.split('/').map(encodeURIComponent).join('/') : key);
   }
 
-  async put(source: string, key: string, expected: Expected, options: PutOptions = {}): Promise<void> {
+  async put(
+    source: string,
+    key: string,
+    expected: Expected,
+    options: PutOptions = {},
+  ): Promise<void> {
     await this.demandMounted();
     const target = this.temporaryPath(key);
     const { bavail, bsize } = await statfs(this.root);
@@ -108,7 +114,9 @@ export class DirectoryStore implements MassStore {
       await copyFile(source, target, expected.sizeBytes, options);
     } catch (error) {
       await rm(target, { force: true }).catch(() => undefined);
-      throw error instanceof SweepbookError || options.signal?.aborted ? error : this.unavailable(error);
+      throw error instanceof SweepbookError || options.signal?.aborted
+        ? error
+        : this.unavailable(error);
     }
   }
 
@@ -131,8 +139,16 @@ export class DirectoryStore implements MassStore {
       const sums = await hashFile(path, options);
       const after = await this.statOf(path);
       const facts = { path, ...sums, modifiedAt: before.mtime, inode: before.ino };
-      if (!after || after.ino !== before.ino || after.mtimeMs !== before.mtimeMs || after.size !== sums.sizeBytes) {
-        return { isPresent: true, evidence: evidence({ ...facts, found: 'changed while it was read' }) };
+      if (
+        !after ||
+        after.ino !== before.ino ||
+        after.mtimeMs !== before.mtimeMs ||
+        after.size !== sums.sizeBytes
+      ) {
+        return {
+          isPresent: true,
+          evidence: evidence({ ...facts, found: 'changed while it was read' }),
+        };
       }
       return { isPresent: true, ...sums, evidence: evidence(facts) };
     } catch (error) {
@@ -156,7 +172,11 @@ export class DirectoryStore implements MassStore {
     } catch (error) {
       if (error instanceof SweepbookError) throw error;
       if (['ENOTDIR', 'EISDIR', 'EEXIST'].includes(systemCode(error) ?? '')) {
-        throw duplicate(this.name, finalKey, 'a file stands where a folder is needed, or the other way round');
+        throw duplicate(
+          this.name,
+          finalKey,
+          'a file stands where a folder is needed, or the other way round',
+        );
       }
       throw this.unavailable(error);
     }
@@ -176,7 +196,8 @@ export class DirectoryStore implements MassStore {
         if (here && there && here.ino === there.ino && here.dev === there.dev) return;
         throw duplicate(this.name, relative(this.root, to), 'another file is there', error);
       }
-      if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(code ?? '') || there) throw error;
+      if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(code ?? '') || there)
+        throw error;
     }
     // A file system without hard links.
     await rename(from, to);
@@ -291,14 +312,4 @@ function duplicate(store: string, key: string, why: string, cause?: unknown): Sw
     { store, key },
     { cause },
   );
-}
-
-/** A name is on disk when its folder is. */
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

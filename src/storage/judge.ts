@@ -19,9 +19,13 @@ export function judge(expected: Expected, answer: StoreAnswer): Doubt {
   ] as const;
   for (const [what, registered, stored] of wanted) {
     if (stored === undefined) {
-      return new SweepbookError('NOT_CONFIRMED', `the store did not say the ${what} (${evidence.asked})`, {
-        evidence,
-      });
+      return new SweepbookError(
+        'NOT_CONFIRMED',
+        `the store did not say the ${what} (${evidence.asked})`,
+        {
+          evidence,
+        },
+      );
     }
     if (stored !== registered) {
       return new SweepbookError(

@@ -1,13 +1,6 @@
 import { SweepbookError } from '../errors.ts';
-import type { MassStore } from './contract.ts';
+import type { MassStore, StoreSettings } from './contract.ts';
 import { DirectoryStore } from './directory.ts';
-
-export interface StoreSettings {
-  readonly name: string;
-  readonly kind: string;
-  readonly root: string;
-  readonly urlPrefix?: string | null | undefined;
-}
 
 /** The driver of a store; one kind, one file. */
 function openMassStore(settings: StoreSettings): MassStore {

@@ -13,7 +13,9 @@ export class BackupProgressResolver {
       'bytes about twice a second while a worker copies. For producers and operators.',
     subscribe: ({ args, context }) => {
       demand((context as Context).viewer, 'readBackups');
-      return closable((signal) => followBackups(context as Context, args as ProgressFilter, signal));
+      return closable((signal) =>
+        followBackups(context as Context, args as ProgressFilter, signal),
+      );
     },
   })
   backupProgress(

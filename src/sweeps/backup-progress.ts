@@ -26,7 +26,11 @@ const mostAtStart = 1000;
 /** Records kept in mind for one reader; beyond that all are looked up again. */
 const mostKnown = 20_000;
 
-function progressRows(db: Db, filter: ProgressFilter, ids?: readonly number[]): Promise<ProgressRow[]> {
+function progressRows(
+  db: Db,
+  filter: ProgressFilter,
+  ids?: readonly number[],
+): Promise<ProgressRow[]> {
   return rows(
     db.fork(),
     sql<ProgressRow>`

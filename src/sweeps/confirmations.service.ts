@@ -42,7 +42,9 @@ export async function confirmBackup(
     });
     const holding = await rows(
       tx,
-      sql<{ id: number }>`select dataset_id as id from dataset_files where file_id = ${claim.fileId}`,
+      sql<{
+        id: number;
+      }>`select dataset_id as id from dataset_files where file_id = ${claim.fileId}`,
     );
     await advanceInTransaction(
       tx,
@@ -89,13 +91,7 @@ export async function recordBackup(
   const record = await ensureRecord(means, viewer, input.lfn, row.id);
   if (record.status === 'CONFIRMED') return { backupId: record.id, changed: false };
   const key = await keyOfCopy(store, record.id, input);
-  const answer = await claimBackup(
-    means.db,
-    record.id,
-    viewer.principal,
-    means.leaseSeconds,
-    true,
-  );
+  const answer = await claimBackup(means.db, record.id, viewer.principal, means.leaseSeconds, true);
   if (answer.kind !== 'claimed') {
     if (answer.kind === 'nothing to do') return recordBackup(means, viewer, input);
     throw new SweepbookError(
@@ -135,7 +131,11 @@ async function keyOfCopy(store: MassStore, backupId: number, input: RecordBackup
   const isUpload = input.path === upload || input.path === store.placeOf(upload);
   const final = store.finalKey(input.lfn);
   // Reported before, published, and the server died before it could say so.
-  if (isUpload && (await store.sizeOf(upload)) === undefined && (await store.sizeOf(final)) !== undefined) {
+  if (
+    isUpload &&
+    (await store.sizeOf(upload)) === undefined &&
+    (await store.sizeOf(final)) !== undefined
+  ) {
     return final;
   }
   const key = await store.keyOf(input.path);
@@ -146,7 +146,12 @@ async function keyOfCopy(store: MassStore, backupId: number, input: RecordBackup
 }
 
 /** Asks, judges, publishes, records; the lease is kept up meanwhile. */
-async function confirmCopy(means: Confirming, store: MassStore, claim: Claim, key: string): Promise<void> {
+async function confirmCopy(
+  means: Confirming,
+  store: MassStore,
+  claim: Claim,
+  key: string,
+): Promise<void> {
   const { db, jobs, leaseSeconds, retryBaseMs } = means;
   const renewal = setInterval(
     () => void renewLeases(db, [claim], leaseSeconds).catch(() => undefined),

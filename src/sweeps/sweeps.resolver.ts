@@ -3,7 +3,11 @@ import { inOrder, type Context } from '../api/context.ts';
 import { loadBackups } from '../backups/backups.resolver.ts';
 import { changedDataset } from '../datasets/datasets.mutations.ts';
 import type { DatasetRow } from '../datasets/datasets.queries.ts';
-import { DatasetPayload, DatasetTransitionInput, DatasetType } from '../datasets/datasets.schema.ts';
+import {
+  DatasetPayload,
+  DatasetTransitionInput,
+  DatasetType,
+} from '../datasets/datasets.schema.ts';
 import { recordBackup } from './confirmations.service.ts';
 import { sweepsOf, type SweepRow } from './sweeps.queries.ts';
 import { RecordBackupInput, RecordBackupPayload, SweepProgress } from './sweeps.schema.ts';
@@ -15,7 +19,10 @@ async function loadSweeps(context: Context, ids: readonly number[]) {
 
 @Resolver(() => DatasetType)
 export class SweepResolver {
-  @FieldResolver(() => SweepProgress, { nullable: true, description: 'Its last sweep; null = it was never swept.' })
+  @FieldResolver(() => SweepProgress, {
+    nullable: true,
+    description: 'Its last sweep; null = it was never swept.',
+  })
   async sweep(@Ctx() context: Context, @Root() dataset: DatasetRow): Promise<SweepRow | undefined> {
     return context.load(loadSweeps, dataset.id);
   }
@@ -27,7 +34,9 @@ export class SweepResolver {
   })
   async sweepDataset(
     @Ctx() context: Context,
-    @Arg('input', () => DatasetTransitionInput, { description: 'The dataset, and where to back up.' })
+    @Arg('input', () => DatasetTransitionInput, {
+      description: 'The dataset, and where to back up.',
+    })
     input: DatasetTransitionInput,
   ) {
     const { db, viewer, means } = context;
@@ -53,7 +62,8 @@ export class SweepResolver {
   })
   async recordBackup(
     @Ctx() context: Context,
-    @Arg('input', () => RecordBackupInput, { description: 'File and place.' }) input: RecordBackupInput,
+    @Arg('input', () => RecordBackupInput, { description: 'File and place.' })
+    input: RecordBackupInput,
   ) {
     const { means, viewer } = context;
     const { backupId, changed } = await recordBackup(means, viewer, input);

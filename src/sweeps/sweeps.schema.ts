@@ -4,7 +4,9 @@ import { BackupRecordType } from '../backups/backups.schema.ts';
 
 @ObjectType({ description: 'How far the last sweep of a dataset has come. Counts are files.' })
 export class SweepProgress {
-  @Field(() => Boolean, { description: 'It is under way: it ends by itself, whatever dies meanwhile.' })
+  @Field(() => Boolean, {
+    description: 'It is under way: it ends by itself, whatever dies meanwhile.',
+  })
   isRunning!: boolean;
 
   @Field(() => String, { description: 'Where files without a confirmed copy are backed up.' })
@@ -16,7 +18,10 @@ export class SweepProgress {
   @Field(() => DateTime, { description: 'When.' })
   requestedAt!: Date;
 
-  @Field(() => DateTime, { nullable: true, description: 'When it closed the dataset, or was called off.' })
+  @Field(() => DateTime, {
+    nullable: true,
+    description: 'When it closed the dataset, or was called off.',
+  })
   finishedAt!: Date | null;
 
   @Field(() => SafeInt, { description: 'Files of the dataset.' })
@@ -43,7 +48,10 @@ export class RecordBackupInput {
   @Field(() => String, { description: 'LFN of the registered file.' })
   lfn!: string;
 
-  @Field(() => String, { nullable: true, description: 'The mass store; the default one, if not given.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'The mass store; the default one, if not given.',
+  })
   store?: string | null;
 
   @Field(() => String, { description: 'Where it lies: the path, or the key in the store.' })

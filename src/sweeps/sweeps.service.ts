@@ -52,9 +52,13 @@ export async function sweepDataset(
     if (dataset.sealed) return sweepAgain(tx, jobs, dataset, store.id);
     expectVersion(dataset, input.expectedVersion);
     if (dataset.fileCount === 0) {
-      throw new SweepbookError('DATASET_EMPTY', `dataset ${dataset.name} has no file: add files first`, {
-        dataset: dataset.name,
-      });
+      throw new SweepbookError(
+        'DATASET_EMPTY',
+        `dataset ${dataset.name} has no file: add files first`,
+        {
+          dataset: dataset.name,
+        },
+      );
     }
     if (dataset.backupWaived || dataset.status === 'BACKED_UP') {
       const decision = close(dataset);
@@ -62,7 +66,10 @@ export async function sweepDataset(
       return { datasetId: dataset.id, changed: true, changedCount: 1 };
     }
     await rows(tx, sql`update datasets set sealed = true where id = ${dataset.id}`);
-    await rows(tx, sql`insert into sweeps (dataset_id, store_id) values (${dataset.id}, ${store.id})`);
+    await rows(
+      tx,
+      sql`insert into sweeps (dataset_id, store_id) values (${dataset.id}, ${store.id})`,
+    );
     const asked = await requestMissing(tx, jobs, dataset.id, store.id);
     await advanceInTransaction(tx, [dataset.id]);
     return { datasetId: dataset.id, changed: true, changedCount: Math.max(1, asked) };
@@ -87,7 +94,12 @@ async function sweepAgain(
 }
 
 /** Asks for a copy of each file that has no confirmed one; what is under way stays as it is. */
-async function requestMissing(tx: Db, jobs: JobQueue, datasetId: number, storeId: number): Promise<number> {
+async function requestMissing(
+  tx: Db,
+  jobs: JobQueue,
+  datasetId: number,
+  storeId: number,
+): Promise<number> {
   const missing = await rows(
     tx,
     sql<{ id: number }>`
@@ -180,7 +192,9 @@ export async function advanceForgotten(db: Db, jobs: JobQueue): Promise<number> 
   );
   let moved = 0;
   for (const { id } of complete) {
-    moved += await inTransaction(db, { principal: 'sweepbook' }, (tx) => advanceInTransaction(tx, [id]));
+    moved += await inTransaction(db, { principal: 'sweepbook' }, (tx) =>
+      advanceInTransaction(tx, [id]),
+    );
   }
   const forgotten = await rows(
     db.fork(),

@@ -45,7 +45,10 @@ export async function runAttempt(attempt: Attempt): Promise<void> {
 }
 
 /** Something has the final name: our own work of an attempt that died, or somebody else's file. */
-async function adopt({ db, store, claim, leaseSeconds, signal }: Attempt, key: string): Promise<void> {
+async function adopt(
+  { db, store, claim, leaseSeconds, signal }: Attempt,
+  key: string,
+): Promise<void> {
   const answer = await store.ask(key, { signal });
   const doubt = judge(claim.expected, answer);
   if (doubt?.code === 'CHECKSUM_MISMATCH') {
@@ -61,7 +64,12 @@ async function adopt({ db, store, claim, leaseSeconds, signal }: Attempt, key: s
   await confirmBackup(db, claim, key, answer);
 }
 
-async function finish(attempt: Attempt, key: string, answer: StoreAnswer, isCopied = false): Promise<void> {
+async function finish(
+  attempt: Attempt,
+  key: string,
+  answer: StoreAnswer,
+  isCopied = false,
+): Promise<void> {
   const { db, store, claim, leaseSeconds, signal } = attempt;
   const finalKey = store.finalKey(claim.lfn);
   signal.throwIfAborted();
@@ -71,7 +79,10 @@ async function finish(attempt: Attempt, key: string, answer: StoreAnswer, isCopi
 }
 
 /** Copies from the first source that can be read; the fault of the last one is told. */
-async function putFromAny({ store, claim, sources, signal, onProgress }: Attempt, key: string): Promise<string> {
+async function putFromAny(
+  { store, claim, sources, signal, onProgress }: Attempt,
+  key: string,
+): Promise<string> {
   let fault: unknown = new SweepbookError(
     'SOURCE_UNREADABLE',
     `no copy of ${claim.lfn} on disk is known: register it with its path, or copy it yourself (--direct)`,
@@ -84,7 +95,8 @@ async function putFromAny({ store, claim, sources, signal, onProgress }: Attempt
     } catch (error) {
       signal.throwIfAborted();
       const isOfSource =
-        error instanceof SweepbookError && ['SOURCE_UNREADABLE', 'SOURCE_CHANGED'].includes(error.code);
+        error instanceof SweepbookError &&
+        ['SOURCE_UNREADABLE', 'SOURCE_CHANGED'].includes(error.code);
       if (!isOfSource) throw error;
       fault = error;
     }
@@ -106,5 +118,9 @@ async function whoseFault(
     return changed(source, `its adler32 is ${sums.adler32}, registered is ${adler32}`);
   }
   // Worth another attempt: what was sent is right.
-  return new SweepbookError('NOT_CONFIRMED', `the store took other bytes than were sent: ${doubt.message}`, doubt.facts);
+  return new SweepbookError(
+    'NOT_CONFIRMED',
+    `the store took other bytes than were sent: ${doubt.message}`,
+    doubt.facts,
+  );
 }

@@ -12,7 +12,12 @@ interface RecordState {
 }
 
 /** Removes what dead attempts left in a store's incoming folder; returns how many files. */
-export async function sweepLeftovers(db: Db, storeId: number, store: MassStore, now: number): Promise<number> {
+export async function sweepLeftovers(
+  db: Db,
+  storeId: number,
+  store: MassStore,
+  now: number,
+): Promise<number> {
   // Files first, records after: an attempt that begins meanwhile is not among the files.
   const files = await store.listTemporary();
   if (files.length === 0) return 0;
@@ -28,7 +33,11 @@ export async function sweepLeftovers(db: Db, storeId: number, store: MassStore, 
 }
 
 /** Whether nobody will ever ask for this file again. */
-export function isLeftover(file: TemporaryFile, record: RecordState | undefined, now: number): boolean {
+export function isLeftover(
+  file: TemporaryFile,
+  record: RecordState | undefined,
+  now: number,
+): boolean {
   const ageMs = now - file.changedAt.getTime();
   if (!record) return ageMs > strangerAgeMs;
   if (file.attempt === undefined) return record.status === 'CONFIRMED' || ageMs > uploadAgeMs;

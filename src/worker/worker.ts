@@ -92,7 +92,7 @@ export class Worker {
     const late = setTimeout(() => {
       for (const item of this.inHand.values()) item.abort.abort(stopped);
     }, this.o.shutdownSeconds * 1000);
-    await Promise.allSettled([...this.running]);
+    await Promise.allSettled(this.running);
     clearTimeout(late);
     for (const timer of this.timers) clearInterval(timer);
   }
@@ -103,7 +103,9 @@ export class Worker {
       if (busy) return;
       busy = true;
       void what()
-        .catch((error: unknown) => this.o.log.warn({ error: messageOf(error) }, 'worker: will try again'))
+        .catch((error: unknown) =>
+          this.o.log.warn({ error: messageOf(error) }, 'worker: will try again'),
+        )
         .finally(() => (busy = false));
     }, ms);
     this.timers.push(timer);
@@ -115,7 +117,10 @@ export class Worker {
       try {
         took = await this.takeWork();
       } catch (error) {
-        this.o.log.warn({ error: messageOf(error) }, 'worker: the queue cannot be read, will try again');
+        this.o.log.warn(
+          { error: messageOf(error) },
+          'worker: the queue cannot be read, will try again',
+        );
       }
       if (took === 0 && !this.draining) await this.sleep();
     }
@@ -234,7 +239,10 @@ export class Worker {
       log.warn({ ...facts, code, reason: message, next }, 'backup: the attempt failed');
     } catch (failure) {
       // The lease runs out, and the file is taken again.
-      log.warn({ ...facts, reason: refusal.message, error: messageOf(failure) }, 'backup: could not be recorded');
+      log.warn(
+        { ...facts, reason: refusal.message, error: messageOf(failure) },
+        'backup: could not be recorded',
+      );
     }
   }
 
@@ -250,7 +258,8 @@ export class Worker {
       );
       this.lastBeatAt = Date.now();
       for (const item of items) {
-        if (!held.has(item.claim.backupId) && this.inHand.has(item.job.id)) item.abort.abort(overtaken);
+        if (!held.has(item.claim.backupId) && this.inHand.has(item.job.id))
+          item.abort.abort(overtaken);
       }
     } catch (error) {
       if (Date.now() - this.lastBeatAt > leaseSeconds * 1000) {
@@ -286,7 +295,8 @@ export class Worker {
     for (const row of await listMassStores(db)) {
       if (!(await this.reaches(row))) continue;
       const removed = await sweepLeftovers(db, row.id, this.o.stores.of(row), Date.now());
-      if (removed > 0) log.info({ store: row.name, removed }, 'worker: leftovers of dead attempts removed');
+      if (removed > 0)
+        log.info({ store: row.name, removed }, 'worker: leftovers of dead attempts removed');
     }
   }
 }

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,10 +21,7 @@ export const templateName = 'sweepbook_template';
 /** One PostgreSQL for all test files, and the program built as its users run it. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const root = fileURLToPath(new URL('../..', import.meta.url));
-  execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'], {
-    cwd: root,
-    stdio: 'inherit',
-  });
+  buildIfStale(root);
   const folder = mkdtempSync(join(tmpdir(), 'sweepbook-test-'));
   const given = process.env['TEST_DATABASE_URL'];
   const postgres = given
@@ -45,4 +42,25 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await postgres.close();
     rmSync(folder, { recursive: true, force: true });
   };
+}
+
+/** What users run is compiled; built again only when a source has changed since. */
+function buildIfStale(root: string): void {
+  const newest = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => `${name} ${statSync(join(root, 'src', name)).mtimeMs}`)
+    .toSorted()
+    .join('\n');
+  const stamp = join(root, 'dist', '.sources');
+  try {
+    if (readFileSync(stamp, 'utf8') === newest) return;
+  } catch {
+    // Never built.
+  }
+  const compiler = join(root, 'node_modules/typescript/bin/tsc');
+  execFileSync(process.execPath, [compiler, '-p', 'tsconfig.build.json'], {
+    cwd: root,
+    stdio: 'inherit',
+  });
+  writeFileSync(stamp, newest);
 }

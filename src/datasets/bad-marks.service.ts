@@ -1,0 +1,58 @@
+import { demand, type Viewer } from '../access/policy.ts';
+import type { Db } from '../database/orm.ts';
+import { changedRows, rows, sql } from '../database/sql.ts';
+import { inTransaction } from '../database/transaction.ts';
+import { demandReason, expectVersion } from './datasets.rules.ts';
+import { lockDataset, type DatasetChange } from './datasets.service.ts';
+
+export interface BadMarkChange {
+  readonly dataset: string;
+  readonly reason: string;
+  readonly expectedVersion?: number | null | undefined;
+}
+
+/** Takes a dataset out of users' sight, with the reason; a dataset that carries a mark keeps it. */
+export async function markDatasetBad(
+  db: Db,
+  viewer: Viewer,
+  input: BadMarkChange,
+): Promise<DatasetChange> {
+  const reason = demandReason(input.reason);
+  return inTransaction(db, { principal: viewer.principal, reason }, async (tx) => {
+    demand(viewer, 'markBad');
+    const dataset = await lockDataset(tx, viewer, input.dataset);
+    if (dataset.badMarkCount > 0) {
+      return { datasetId: dataset.id, changed: false, changedCount: 0 };
+    }
+    expectVersion(dataset, input.expectedVersion);
+    await rows(
+      tx,
+      sql`insert into bad_marks (dataset_id, reason) values (${dataset.id}, ${reason})`,
+    );
+    return { datasetId: dataset.id, changed: true, changedCount: 1 };
+  });
+}
+
+/** Takes the bad marks off, with the reason; refused while a closed dataset has files without a backup. */
+export async function clearDatasetBad(
+  db: Db,
+  viewer: Viewer,
+  input: BadMarkChange,
+): Promise<DatasetChange> {
+  const reason = demandReason(input.reason);
+  return inTransaction(db, { principal: viewer.principal, reason }, async (tx) => {
+    demand(viewer, 'clearBad');
+    const dataset = await lockDataset(tx, viewer, input.dataset);
+    if (dataset.badMarkCount === 0) {
+      return { datasetId: dataset.id, changed: false, changedCount: 0 };
+    }
+    expectVersion(dataset, input.expectedVersion);
+    const changedCount = await changedRows(
+      tx,
+      sql`update bad_marks set cleared_at = clock_timestamp(), cleared_by = ${viewer.principal},
+          cleared_reason = ${reason}
+        where dataset_id = ${dataset.id} and cleared_at is null returning id`,
+    );
+    return { datasetId: dataset.id, changed: true, changedCount };
+  });
+}
