@@ -75,4 +75,18 @@ $$;
 create trigger events_insert before insert on events for each statement execute function events_only_from_triggers();
 create trigger events_kept before update or delete or truncate on events
   for each statement execute function refuse_any_change();
-alter table events enable always trigger events_insert, enable always trigger events_kept;
+-- A transaction can wait for a younger one and then write of the same thing. Its own number would place that line
+-- before what it follows, so the line takes the place of the younger one; no reader is past it while we run.
+create function events_in_order() returns trigger language plpgsql as $$
+begin
+  new.xid := greatest(new.xid,
+    (select xid from events where dataset_id = new.dataset_id order by xid desc limit 1),
+    (select xid from events where file_id = new.file_id order by xid desc limit 1),
+    (select xid from events where run_id = new.run_id order by xid desc limit 1));
+  return new;
+end
+$$;
+create trigger events_in_order before insert on events
+  for each row when (new.kind <> 'FILE_REGISTERED') execute function events_in_order();
+alter table events enable always trigger events_insert, enable always trigger events_kept,
+  enable always trigger events_in_order;

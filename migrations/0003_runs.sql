@@ -54,6 +54,8 @@ begin
         'it becomes AVAILABLE by itself when it has ended, all its run files are merged and all merged files are backed up');
     end if;
     new.available_at := clock_timestamp();
+  elsif new.available_at is distinct from old.available_at then
+    perform refuse('ILLEGAL_TRANSITION', format('run %s: the time when it became AVAILABLE stays', old.number));
   end if;
   new.version := old.version + 1;
   return new;

@@ -52,7 +52,6 @@ create index replicas_by_place on replicas (volume_id, path text_pattern_ops);
 create table merges (
   id bigint generated always as identity primary key,
   output_file_id bigint not null unique references files,
-  xid xid8 not null default pg_current_xact_id(),
   created_at timestamptz not null default now(),
   created_by text not null default current_actor()
 );
@@ -105,11 +104,17 @@ create trigger files_registered after insert on files
   referencing new table as added for each statement execute function files_registered();
 alter table files enable always trigger files_registered;
 
--- Inputs come with their merge, in one transaction: a finished merge never grows.
+-- A merge that has been added up (it stands in the log then) never grows.
 create function merge_inputs_guard() returns trigger language plpgsql as $$
 begin
-  if exists (select from added a join merges m on m.id = a.merge_id where m.xid <> pg_current_xact_id()) then
+  if exists (select from added a join merges m on m.id = a.merge_id
+             join events e on e.file_id = m.output_file_id and e.kind = 'MERGE_RECORDED') then
     perform refuse('ALREADY_MERGED', 'a recorded merge takes no further inputs');
+  end if;
+  -- Foreign keys sleep in a session that plays replica.
+  if exists (select from added a where not exists (select from files f where f.id = a.input_file_id)
+             or not exists (select from merges m where m.id = a.merge_id)) then
+    perform refuse('NOT_FOUND', 'a merge takes registered files only');
   end if;
   return null;
 end

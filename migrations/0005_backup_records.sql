@@ -43,12 +43,14 @@ create table backup_records (
   updated_at timestamptz not null default now(),
   unique (file_id, store_id),
   -- I5
-  check (status not in ('COPIED', 'CONFIRMED') or answered_attempt = attempt),
+  check (status not in ('COPIED', 'CONFIRMED') or answered_attempt is not distinct from attempt),
   check (status not in ('COPYING', 'COPIED') or (worker is not null and lease_until is not null)),
   -- I3
   check (status <> 'CONFIRMED' or (
     store_key is not null and stored_size_bytes is not null and stored_adler32 is not null
-    and confirmed_at is not null and evidence is not null and length(evidence ->> 'answer') > 0)),
+    and confirmed_at is not null and coalesce(
+      length(evidence ->> 'asked') > 0 and length(evidence ->> 'answer') > 0 and length(evidence ->> 'askedAt') > 0,
+      false))),
   check (status <> 'FAILED' or last_error is not null)
 ) with (fillfactor = 70);
 -- One stored file is the backup of one file.

@@ -57,7 +57,7 @@ create table bad_marks (
   marked_at timestamptz not null default now(),
   cleared_by text,
   cleared_at timestamptz,
-  cleared_reason text,
+  cleared_reason text check (length(btrim(cleared_reason)) > 0),
   check ((cleared_at is null) = (cleared_by is null)),
   check ((cleared_at is null) = (cleared_reason is null))
 );
@@ -84,7 +84,7 @@ declare
 begin
   if tg_op = 'INSERT' then
     if new.status <> 'OPEN' or new.sealed or (new.file_count, new.confirmed_count, new.size_bytes, new.event_count,
-       new.bad_mark_count::bigint) <> (0, 0, 0, 0, 0) then
+       new.bad_mark_count::bigint) <> (0, 0, 0, 0, 0) or new.backed_up_at is not null then
       perform refuse('ILLEGAL_TRANSITION', format('dataset %s starts OPEN and empty', new.name));
     end if;
     return new;
@@ -198,6 +198,11 @@ declare
   touched record;
   step integer := case tg_op when 'INSERT' then 1 else -1 end;
 begin
+  -- Foreign keys sleep in a session that plays replica.
+  if exists (select from changed c where not exists (select from files f where f.id = c.file_id)
+             or not exists (select from datasets d where d.id = c.dataset_id)) then
+    perform refuse('NOT_FOUND', 'a dataset holds registered files only');
+  end if;
   for touched in
     select d.* from datasets d where d.id in (select dataset_id from changed) order by d.id for no key update
   loop
@@ -295,6 +300,47 @@ $$;
 create trigger bad_marks_guard after insert or update on bad_marks for each row execute function bad_marks_guard();
 create trigger bad_marks_kept before delete or truncate on bad_marks for each statement execute function refuse_any_change();
 alter table bad_marks enable always trigger bad_marks_guard, enable always trigger bad_marks_kept;
+
+-- A sweep is asked for, perhaps pointed to another store, and ends once. It and the seal of its dataset go together:
+-- looked at when the transaction commits.
+create function sweeps_guard() returns trigger language plpgsql as $$
+begin
+  if tg_op = 'INSERT' then
+    if new.finished_at is not null then
+      perform refuse('ILLEGAL_TRANSITION', 'a sweep begins before it ends');
+    end if;
+  elsif old.finished_at is not null or (new.id, new.dataset_id, new.requested_by, new.requested_at) is distinct from
+     (old.id, old.dataset_id, old.requested_by, old.requested_at) then
+    perform refuse('ILLEGAL_TRANSITION', 'a sweep ends once, and otherwise changes nothing but its store');
+  end if;
+  return new;
+end
+$$;
+create trigger sweeps_guard before insert or update on sweeps for each row execute function sweeps_guard();
+create trigger sweeps_kept before delete or truncate on sweeps for each statement execute function refuse_any_change();
+
+create function sweep_seals() returns trigger language plpgsql as $$
+declare
+  d datasets;
+begin
+  select * into d from datasets where id = (to_jsonb(new) ->> tg_argv[0])::bigint;
+  if d.sealed <> exists (select from sweeps where dataset_id = d.id and finished_at is null) then
+    perform refuse('ILLEGAL_TRANSITION', format('dataset %s is sealed while a sweep is under way, and only then', d.name),
+      'sweep it, or reopen it to call the sweep off');
+  end if;
+  if d.status <> 'CLOSED' and exists (select from sweeps where dataset_id = d.id and outcome = 'CLOSED') then
+    perform refuse('ILLEGAL_TRANSITION', format('dataset %s is %s: its sweep has not closed it', d.name, d.status));
+  end if;
+  return null;
+end
+$$;
+create constraint trigger sweep_seals after insert or update on sweeps
+  deferrable initially deferred for each row execute function sweep_seals('dataset_id');
+create constraint trigger seal_has_sweep after update of sealed, status on datasets
+  deferrable initially deferred for each row when (old.sealed <> new.sealed) execute function sweep_seals('id');
+alter table sweeps enable always trigger sweeps_guard, enable always trigger sweeps_kept,
+  enable always trigger sweep_seals;
+alter table datasets enable always trigger seal_has_sweep;
 
 -- The steps are law: whoever may write rows here could open a closed dataset.
 create trigger lifecycle_kept before insert or update or delete or truncate on lifecycle

@@ -14,9 +14,10 @@ const staticFolder = join(
 
 const defaultQuery = `# Sweepbook: what you can see, you can read.
 #
-# Operators: open "Headers" below and write
-#   { "Authorization": "Bearer <the token of the first start, or your own>" }
-# The book icon on the left shows every type and field with its meaning.
+# Operators and producers: open "Headers" below, write
+#   { "Authorization": "Bearer <your token>" }
+# The icon at the top left opens the manual: every
+# type and field with its meaning.
 
 query Me {
   viewer {
