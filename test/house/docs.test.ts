@@ -1,0 +1,15 @@
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { errorCodes } from '../../src/errors.ts';
+import { closeCodes } from '../../src/server/websocket.ts';
+
+const text = readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8');
+
+test('every refusal code is documented, and no other', () => {
+  const documented = [...text.matchAll(/^\| `([A-Z_]+)` \|/gm)].map((row) => row[1]);
+  expect(documented.toSorted()).toEqual([...errorCodes].toSorted());
+});
+
+test('every close code of WebSockets is documented', () => {
+  for (const code of Object.values(closeCodes)) expect(text).toContain(`| ${code} |`);
+});
