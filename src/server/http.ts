@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
 import { fastifyApolloHandler } from '@as-integrations/fastify';
 import Fastify, {
   LogController,
@@ -105,11 +106,13 @@ function makeApp(
     },
   }) as unknown as FastifyInstance;
 
+  const inFlight = new Map<string, number>();
   app.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);
     const viewer = await authenticate(means.db, bearerToken(request.headers.authorization));
     viewers.set(request, viewer);
     if (viewer === anonymous) demandSmall(request);
+    enter(inFlight, viewer, reply.raw);
   });
   app.addHook('onResponse', async (request, reply) => {
     log.info(
@@ -138,7 +141,7 @@ function makeApp(
       ? { errors: [{ message, extensions: { code, facts } }] }
       : { code, message, facts };
     if (status === 401) void reply.header('www-authenticate', 'Bearer');
-    if (status === 503) void reply.header('retry-after', '5');
+    if (status === 503 || status === 429) void reply.header('retry-after', '5');
     return reply.code(status).send(body);
   });
   app.setNotFoundHandler((request, reply) =>
@@ -149,6 +152,29 @@ function makeApp(
     }),
   );
   return app;
+}
+
+/** Counts the requests that a principal has under way, until their answers are out or given up. */
+function enter(
+  inFlight: Map<string, number>,
+  { principal }: Viewer,
+  response: ServerResponse,
+): void {
+  const most = limits.requestsInFlight;
+  const now = inFlight.get(principal) ?? 0;
+  if (now >= most) {
+    throw new SweepbookError(
+      'RATE_LIMITED',
+      `${principal} has ${most} requests under way: wait for answers before you ask more`,
+      { most },
+    );
+  }
+  inFlight.set(principal, now + 1);
+  response.once('close', () => {
+    const left = (inFlight.get(principal) ?? 1) - 1;
+    if (left > 0) inFlight.set(principal, left);
+    else inFlight.delete(principal);
+  });
 }
 
 /** Who shows no token only asks; bulk calls need one. */

@@ -27,6 +27,8 @@ export const limits = {
   /** Operations at once on one WebSocket. */
   operationsPerSocket: 100,
   sockets: 2000,
+  /** HTTP requests of one principal at once; all who show no token are one. */
+  requestsInFlight: 256,
   /** A bulk call of 10,000 files is about 5 MB. */
   bodyBytes: 32 * 1024 * 1024,
   anonymousBodyBytes: 256 * 1024,
