@@ -39,7 +39,7 @@ const settings = z.object({
     .describe('what stands before a file’s key in the URLs that jobs get; unset = the path'),
   SWEEPBOOK_WORKER: flag.default(true).describe('serve also runs a worker'),
   SWEEPBOOK_WORKER_CONCURRENCY: count(1, 64)
-    .default(2)
+    .default(4)
     .describe('backups that one worker makes at once, in one mass store'),
   SWEEPBOOK_LEASE_SECONDS: count(2, 3600)
     .default(15)

@@ -22,7 +22,8 @@ interface Outcome {
   readonly failed: readonly FileRecord[];
 }
 
-const pollMs = { first: 100, longest: 1000 };
+/** `gather`: files that are done within this time are asked for together. */
+const pollMs = { first: 100, longest: 1000, gather: 200 };
 const patienceMs = 300_000;
 
 /**
@@ -84,7 +85,9 @@ class FollowState {
   readonly #copiedBytes = new Map<string, number>();
   readonly #notedErrors = new Set<string>();
   #doneBytes = 0;
+  #turnAt = 0;
   #wake: () => void = () => undefined;
+  #stop: () => void = () => undefined;
 
   constructor(context: Context, followed: Followed) {
     this.#context = context;
@@ -92,7 +95,7 @@ class FollowState {
     this.pending = new Set(followed.files.keys());
     const totalBytes = [...followed.files.values()].reduce((sum, size) => sum + size, 0);
     this.progress = startProgress('backing up', totalBytes);
-    context.signal.addEventListener('abort', () => this.#wake(), { once: true });
+    context.signal.addEventListener('abort', () => this.#stop(), { once: true });
   }
 
   get isSettled(): boolean {
@@ -110,16 +113,19 @@ class FollowState {
     this.#draw(lfn);
   }
 
-  /** Asks about those that are said to be done, and about some others in turn. */
+  /** Asks about those that are said to be done, and once in a while about some others in turn. */
   async look(): Promise<void> {
     const asked = [...this.#reported];
+    this.#reported.clear();
+    if (asked.length > 0 && Date.now() - this.#turnAt < pollMs.longest) return this.#settle(asked);
+    this.#turnAt = Date.now();
+    const isAsked = new Set(asked);
     for (const lfn of [...this.pending].slice(0, recordsPerCall)) {
-      if (!this.#reported.has(lfn)) asked.push(lfn);
+      if (!isAsked.has(lfn)) asked.push(lfn);
       // To the end of the queue, for its next turn.
       this.pending.delete(lfn);
       this.pending.add(lfn);
     }
-    this.#reported.clear();
     await this.#settle(asked);
   }
 
@@ -129,13 +135,18 @@ class FollowState {
 
   /** Until the time is over or something was heard. */
   sleep(timeMs: number): Promise<void> {
-    if (this.#reported.size > 0) return Promise.resolve();
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, Math.max(0, timeMs));
+      let timer = setTimeout(resolve, Math.max(0, timeMs));
       this.#wake = () => {
+        clearTimeout(timer);
+        timer = setTimeout(resolve, Math.min(timeMs, pollMs.gather));
+        this.#wake = () => undefined;
+      };
+      this.#stop = () => {
         clearTimeout(timer);
         resolve();
       };
+      if (this.#reported.size > 0) this.#wake();
     });
   }
 

@@ -9,6 +9,8 @@ export function isAfter(a: Place, b: Place): boolean {
 }
 
 const pollMs = 1000;
+/** Rings that come closer than this are answered together. */
+const leastGapMs = 20;
 const pageSize = 500;
 /** Lines kept in memory for those who follow closely; who falls behind reads the table again. */
 const keptLines = 5000;
@@ -25,6 +27,7 @@ export class EventFeed {
   private timer: NodeJS.Timeout | undefined;
   private reading: Promise<void> | undefined;
   private ringAgain = false;
+  private readAt = 0;
   private closed = false;
   private sleepers = new Set<() => void>();
   private readonly db: Db;
@@ -48,6 +51,12 @@ export class EventFeed {
       return;
     }
     clearTimeout(this.timer);
+    const waitMs = this.readAt + leastGapMs - Date.now();
+    if (waitMs > 0) {
+      this.timer = setTimeout(() => this.ring(), waitMs);
+      return;
+    }
+    this.readAt = Date.now();
     this.reading = this.read().finally(() => {
       this.reading = undefined;
       if (this.ringAgain) {

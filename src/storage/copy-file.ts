@@ -3,7 +3,7 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { messageOf, SweepbookError, systemCode } from '../errors.ts';
 import type { PutOptions } from './contract.ts';
 
-const chunkBytes = 4 * 1024 * 1024;
+const mostChunkBytes = 4 * 1024 * 1024;
 const tellEveryMs = 200;
 
 /**
@@ -52,6 +52,8 @@ async function copyBytes(
   sizeBytes: number,
   { signal, onProgress }: PutOptions,
 ): Promise<void> {
+  // One byte more than a small file should have: growth is noticed.
+  const chunkBytes = Math.min(mostChunkBytes, sizeBytes + 1);
   // Two chunks: one is read while the other is written.
   const chunks = [Buffer.allocUnsafe(chunkBytes), Buffer.allocUnsafe(chunkBytes)] as const;
   let copied = 0;

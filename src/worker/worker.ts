@@ -48,6 +48,7 @@ interface InHand {
 const pollMs = 1000;
 const progressMs = 500;
 const netMs = 5000;
+const storesMs = 5000;
 const leftoversMs = 3_600_000;
 /** pg-boss gives a job that is silent for 10 s to another worker. */
 const mostBetweenBeatsMs = 3000;
@@ -65,6 +66,8 @@ export class Worker {
   private loop: Promise<void> = Promise.resolve();
   private lastBeatAt = Date.now();
   private leftoversAt = 0;
+  private knownStores: MassStoreRow[] = [];
+  private storesAt = 0;
 
   constructor(options: WorkerOptions) {
     this.o = options;
@@ -138,9 +141,10 @@ export class Worker {
 
   private async takeWork(): Promise<number> {
     let took = 0;
-    for (const row of await listMassStores(this.o.db)) {
+    for (const row of await this.stores()) {
       const mine = [...this.inHand.values()].filter((item) => item.claim.storeId === row.id).length;
-      const most = Math.min(this.o.concurrency - mine, await freeSlots(this.o.db.fork(), row.id));
+      const free = this.o.concurrency - mine;
+      const most = free > 0 ? Math.min(free, await freeSlots(this.o.db.fork(), row.id)) : 0;
       if (most <= 0 || this.draining || !(await this.reaches(row))) continue;
       const jobs = await this.o.jobs.fetch(row.id, most);
       took += jobs.length;
@@ -148,6 +152,15 @@ export class Worker {
       await Promise.all(jobs.map((job) => this.take(row, job)));
     }
     return took;
+  }
+
+  /** A new store is noticed within seconds; asking at each look would cost more than the looks. */
+  private async stores(): Promise<MassStoreRow[]> {
+    if (Date.now() - this.storesAt > storesMs) {
+      this.knownStores = await listMassStores(this.o.db);
+      this.storesAt = Date.now();
+    }
+    return this.knownStores;
   }
 
   /** A store that this host cannot use is left to others, and its files keep their attempts. */

@@ -5,6 +5,8 @@ import { eventChecks } from './invariants-of-events.ts';
 /** Findings of one check that are told; the rest is counted. */
 const mostTold = 20;
 
+export const allChecks: readonly Check[] = [...contentChecks, ...eventChecks];
+
 /**
  * The invariants of the domain, asked of the tables alone: no trigger, counter or code of the
  * program is believed. Returns what is broken, in words; nothing = all hold. May be asked while
@@ -18,16 +20,18 @@ export async function checkInvariants(url: string): Promise<string[]> {
     // A stranger's temporary table or setting must not stand before what is asked about.
     await client.query('set local search_path = public, pg_temp');
     const broken: string[] = [];
-    for (const check of [...contentChecks, ...eventChecks]) {
-      broken.push(...(await findings(client, check)));
-    }
+    for (const check of allChecks) broken.push(...(await findings(client, check)));
     return broken;
   } finally {
     await client.end();
   }
 }
 
-async function findings(client: pg.Client, { invariant, sql, values }: Check): Promise<string[]> {
+/** What one check finds, in the transaction of this client. */
+export async function findings(
+  client: pg.Client,
+  { invariant, sql, values }: Check,
+): Promise<string[]> {
   const { rows } = await client.query<{ what: string; total: string }>(
     `select what, count(*) over () as total from (${sql}) found (what) limit ${mostTold}`,
     values,

@@ -67,9 +67,9 @@ export const contentChecks: readonly Check[] = [
         b.evidence ->> 'answer')
       from backup_records b join mass_stores s on s.id = b.store_id
       where b.status = 'CONFIRMED' and s.kind = 'directory' and (
-        b.evidence ->> 'answer' ~ ('"sizeBytes": *' || b.stored_size_bytes || ' *[,}]')
-        and b.evidence ->> 'answer' ~ ('"adler32": *"' || b.stored_adler32 || '"')
-        and (b.stored_sha256 is null or b.evidence ->> 'answer' ~ ('"sha256": *"' || b.stored_sha256 || '"'))
+        b.evidence ->> 'answer' ~ ('"sizeBytes" *: *' || b.stored_size_bytes || ' *[,}]')
+        and b.evidence ->> 'answer' ~ ('"adler32" *: *"' || b.stored_adler32 || '"')
+        and (b.stored_sha256 is null or b.evidence ->> 'answer' ~ ('"sha256" *: *"' || b.stored_sha256 || '"'))
         ) is not true`,
   },
   {

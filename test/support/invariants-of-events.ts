@@ -189,9 +189,11 @@ export const eventChecks: readonly Check[] = [
           max((facts ->> 'attempt')::integer) over (partition by backup_id order by xid, id
             rows between unbounded preceding and 1 preceding) as latest
         from events where kind = 'BACKUP_STATUS') e
-      where attempt < latest or (to_state = 'COPYING' and (attempt = latest) is true and latest > 0
-        and exists (select from events c where c.backup_id = e.backup_id and c.id < e.id
-          and c.to_state = 'COPYING' and (c.facts ->> 'attempt')::integer = e.attempt))
+      where attempt < latest
+      union all
+      select format('backup %s: attempt %s was claimed twice', backup_id, facts ->> 'attempt')
+      from events where kind = 'BACKUP_STATUS' and to_state = 'COPYING'
+      group by backup_id, facts ->> 'attempt' having count(*) > 1
       union all
       select format('backup %s is at attempt %s, and its events tell of attempt %s', b.id, b.attempt, e.latest)
       from backup_records b join (

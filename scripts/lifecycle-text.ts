@@ -1,0 +1,90 @@
+import { backupSteps, type BackupStatus } from '../src/backups/backups.rules.ts';
+import { datasetSteps, type DatasetStatus } from '../src/datasets/datasets.rules.ts';
+import type { Step } from '../src/events/events.rules.ts';
+import { runSteps, type ProductionStatus } from '../src/runs/runs.rules.ts';
+
+const datasetStates: Readonly<Record<DatasetStatus, string>> = {
+  OPEN: 'Files come and go, unless a sweep has sealed it. Only producers, operators and its owner see it.',
+  BACKED_UP:
+    'Every one of its files has a confirmed backup, and no file comes or goes. Users do not see it yet.',
+  CLOSED: 'Published, and immutable for good. Everybody sees it, unless it carries a bad mark.',
+};
+
+const backupStates: Readonly<Record<BackupStatus, string>> = {
+  REQUESTED: 'Asked for; waits for a worker, or for the time of the next attempt.',
+  COPYING: 'A worker holds the lease and copies under a temporary name.',
+  COPIED: 'All bytes are in the store, and nobody has asked the store about them yet.',
+  CONFIRMED: 'The store answered with the size and the checksums that were registered.',
+  FAILED: 'Given up, with the reason; somebody has to ask again.',
+  LOST: 'Was confirmed, and an audit found it gone or corrupt.',
+};
+
+const runStates: Readonly<Record<ProductionStatus, string>> = {
+  IN_PRODUCTION:
+    'Something of it is not written, not merged or not backed up. DQM learns only this.',
+  AVAILABLE: 'All of it is safe; DQM sees its files, events and luminosity. It stays so.',
+};
+
+/** docs/lifecycle.md, made from the tables of the rules. */
+export function lifecycleText(): string {
+  return [
+    '# Life cycles',
+    'Made by `npm run lifecycle` from the tables in `src/*/*.rules.ts`; the same steps stand in the table ' +
+      '`lifecycle` of the database, whose triggers refuse every other. Each step writes one event in the ' +
+      'transaction that takes it.',
+    chapter('Dataset', datasetSteps, datasetStates),
+    'A sweep seals an OPEN dataset and takes it to CLOSED by itself. A bad mark is no state: it can be ' +
+      'set in each of them, and hides the dataset for as long as it stands.',
+    chapter('Backup record', backupSteps, backupStates),
+    'A worker that has lost its lease has lost its attempt with it: the record has counted a new one, ' +
+      'and refuses what the old one answers.',
+    chapter('Run', runSteps, runStates),
+    'The verdict of DQM (GOOD, BAD or none) is said apart from this, at any time.',
+  ]
+    .join('\n\n')
+    .concat('\n');
+}
+
+function chapter<State extends string>(
+  noun: string,
+  steps: readonly Step<State>[],
+  states: Readonly<Record<State, string>>,
+): string {
+  return [
+    `## ${noun}`,
+    diagram(steps, Object.keys(states) as State[]),
+    table(
+      ['State', 'Meaning'],
+      Object.entries<string>(states).map(([state, meaning]) => [state, meaning]),
+    ),
+    table(
+      ['From', 'To', 'Step', 'When'],
+      steps.map(({ from, to, name, when }) => [from || '(nothing)', to, name, when]),
+    ),
+  ].join('\n\n');
+}
+
+function diagram<State extends string>(
+  steps: readonly Step<State>[],
+  states: readonly State[],
+): string {
+  const isLast = (state: State) => steps.every((step) => step.from !== state);
+  return [
+    '```mermaid',
+    'stateDiagram-v2',
+    ...steps.map(({ from, to, name }) => `  ${from || '[*]'} --> ${to}: ${name}`),
+    ...states.filter(isLast).map((state) => `  ${state} --> [*]`),
+    '```',
+  ].join('\n');
+}
+
+/** A table that can be read as it is, too: its columns are as wide as their longest cell. */
+function table(head: readonly string[], lines: readonly (readonly string[])[]): string {
+  const all = [head, ...lines];
+  const widths = head.map((_, column) => Math.max(...all.map((line) => line[column]?.length ?? 0)));
+  const write = (line: readonly string[]) =>
+    `| ${line.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`;
+  return [write(head), write(widths.map((width) => '-'.repeat(width))), ...lines.map(write)].join(
+    '\n',
+  );
+}

@@ -1,0 +1,49 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { systemCode } from '../../src/errors.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { buildWorld, everything } from './world.ts';
+
+/** What somebody tries, the statements he sends in one transaction. */
+export type Attacks = Readonly<Record<string, string>>;
+
+/** Refused by a guard, or by a constraint (unique, check, foreign key, generated column). */
+const refusals = ['SW001', '23505', '23514', '23503', '23502', '428C9'];
+
+const roads = {
+  'as any client': '',
+  'as a replica, whose ordinary triggers sleep': 'set session_replication_role = replica;',
+};
+
+/** Each attack by each road must be refused, and leave everything as it was. */
+export function refuseAll(title: string, attacks: Attacks): void {
+  describe(title, () => {
+    let database: TestDatabase;
+    let before: Record<string, string>;
+    beforeAll(async () => {
+      database = await openTestDatabase();
+      await buildWorld(database);
+      before = await everything(database);
+    });
+    afterAll(() => database.close());
+
+    for (const [road, setting] of Object.entries(roads)) {
+      describe(road, () => {
+        for (const [name, statements] of Object.entries(attacks)) {
+          test(`nobody ${name}`, async () => {
+            const client = await database.client();
+            try {
+              const outcome = await client
+                .query(`${setting} begin; ${statements}; commit`)
+                .then(() => 'it was done', systemCode);
+              await client.query('rollback');
+              expect(refusals).toContain(outcome);
+              expect(await everything(database)).toEqual(before);
+            } finally {
+              await client.end();
+            }
+          });
+        }
+      });
+    }
+  });
+}

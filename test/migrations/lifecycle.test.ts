@@ -1,0 +1,71 @@
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { lifecycleText } from '../../scripts/lifecycle-text.ts';
+import { roles } from '../../src/access/policy.ts';
+import { backupSteps, backupStatuses } from '../../src/backups/backups.rules.ts';
+import { datasetKinds, datasetStatuses, datasetSteps } from '../../src/datasets/datasets.rules.ts';
+import { eventKinds, type Step } from '../../src/events/events.rules.ts';
+import {
+  productionStatuses,
+  runSources,
+  runSteps,
+  runVerdicts,
+} from '../../src/runs/runs.rules.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await openTestDatabase();
+});
+afterAll(() => database.close());
+
+const sorted = (values: readonly string[]) => values.toSorted();
+
+test.each<[string, readonly Step<string>[]]>([
+  ['dataset', datasetSteps],
+  ['backup', backupSteps],
+  ['run', runSteps],
+])('the database knows the steps of a %s that the rules know', async (noun, steps) => {
+  const rows = await database.sql<{ step: string }>(
+    `select from_state || ' > ' || to_state as step from lifecycle where noun = $1`,
+    [noun],
+  );
+  const known = steps.map((step) => `${step.from} > ${step.to}`);
+  expect(sorted(rows.map((row) => row.step))).toEqual(sorted(known));
+});
+
+test('the database knows no other noun with a life', async () => {
+  const nouns = await database.sql(`select distinct noun from lifecycle order by noun`);
+  expect(nouns).toEqual([{ noun: 'backup' }, { noun: 'dataset' }, { noun: 'run' }]);
+});
+
+/** The words that the check constraints of a column allow. */
+async function allowed(table: string, column: string): Promise<string[]> {
+  const rows = await database.sql<{ rule: string }>(
+    `select pg_get_constraintdef(c.oid) as rule from pg_constraint c
+     join pg_attribute a on a.attrelid = c.conrelid and c.conkey = array[a.attnum]
+     where c.conrelid = $1::regclass and c.contype = 'c' and a.attname = $2`,
+    [table, column],
+  );
+  return sorted(
+    rows.flatMap(({ rule }) => [...rule.matchAll(/'(\w+)'::text/g)].map((m) => m[1] ?? '')),
+  );
+}
+
+test.each<[string, string, readonly string[]]>([
+  ['events', 'kind', eventKinds],
+  ['tokens', 'roles', roles],
+  ['datasets', 'status', datasetStatuses],
+  ['datasets', 'kind', datasetKinds],
+  ['backup_records', 'status', backupStatuses],
+  ['runs', 'production_status', productionStatuses],
+  ['runs', 'source', runSources],
+  ['runs', 'verdict', runVerdicts],
+])('the database takes the words in %s.%s that the program knows', async (table, column, words) => {
+  expect(await allowed(table, column)).toEqual(sorted(words));
+});
+
+test('docs/lifecycle.md is what the rules say', () => {
+  const written = readFileSync(new URL('../../docs/lifecycle.md', import.meta.url), 'utf8');
+  expect(written, 'run "npm run lifecycle" and commit docs/lifecycle.md').toBe(lifecycleText());
+});
