@@ -92,6 +92,7 @@ alter table files enable always trigger files_guard, enable always trigger files
 alter table file_runs enable always trigger file_runs_kept;
 alter table merges enable always trigger merges_kept;
 alter table merge_inputs enable always trigger merge_inputs_kept;
+alter table replicas enable always trigger replicas_kept;
 
 create function files_registered() returns trigger language plpgsql as $$
 begin
@@ -107,7 +108,7 @@ alter table files enable always trigger files_registered;
 -- A merge that has been added up (it stands in the log then) never grows.
 create function merge_inputs_guard() returns trigger language plpgsql as $$
 begin
-  if exists (select from added a join merges m on m.id = a.merge_id
+  if exists (select from (select distinct merge_id from added) a join merges m on m.id = a.merge_id
              join events e on e.file_id = m.output_file_id and e.kind = 'MERGE_RECORDED') then
     perform refuse('ALREADY_MERGED', 'a recorded merge takes no further inputs');
   end if;
