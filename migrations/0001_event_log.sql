@@ -77,7 +77,8 @@ create trigger events_kept before update or delete or truncate on events
   for each statement execute function refuse_any_change();
 -- A transaction can wait for a younger one and then write of the same thing. Its own number would place that line
 -- before what it follows, so the line takes the place of the younger one; no reader is past it while we run.
-create function events_in_order() returns trigger language plpgsql as $$
+-- No sequential scan: the plan is kept, and may have been made when the log was short.
+create function events_in_order() returns trigger language plpgsql set enable_seqscan = off as $$
 begin
   new.xid := greatest(new.xid,
     (select xid from events where dataset_id = new.dataset_id order by xid desc limit 1),

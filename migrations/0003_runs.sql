@@ -78,20 +78,23 @@ create function runs_changed() returns trigger language plpgsql as $$
 declare
   touched bigint[];
 begin
-  insert into events (kind, run_id, from_state, to_state)
-  select 'RUN_STATUS', n.id, o.production_status, n.production_status
-  from after_rows n join before_rows o using (id)
-  where n.production_status <> o.production_status order by n.id;
+  -- execute: planned anew for as many rows as there are. A kept plan for one row takes minutes for ten thousand.
+  execute $sql$
+    insert into events (kind, run_id, from_state, to_state)
+    select 'RUN_STATUS', n.id, o.production_status, n.production_status
+    from after_rows n join before_rows o using (id)
+    where n.production_status <> o.production_status order by n.id $sql$;
 
-  insert into events (kind, run_id, from_state, to_state, reason)
-  select 'RUN_VERDICT', n.id, o.verdict, n.verdict, n.verdict_comment
-  from after_rows n join before_rows o using (id)
-  where (n.verdict, n.verdict_comment) is distinct from (o.verdict, o.verdict_comment) order by n.id;
+  execute $sql$
+    insert into events (kind, run_id, from_state, to_state, reason)
+    select 'RUN_VERDICT', n.id, o.verdict, n.verdict, n.verdict_comment
+    from after_rows n join before_rows o using (id)
+    where (n.verdict, n.verdict_comment) is distinct from (o.verdict, o.verdict_comment) order by n.id $sql$;
 
-  select array_agg(n.id) into touched
-  from after_rows n join before_rows o using (id)
-  where n.production_status = 'IN_PRODUCTION'
-    and (n.ended_at, n.expected_streams) is distinct from (o.ended_at, o.expected_streams);
+  execute $sql$
+    select array_agg(n.id) from after_rows n join before_rows o using (id)
+    where n.production_status = 'IN_PRODUCTION'
+      and (n.ended_at, n.expected_streams) is distinct from (o.ended_at, o.expected_streams) $sql$ into touched;
   if touched is not null then
     perform refresh_runs(touched);
   end if;

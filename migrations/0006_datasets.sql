@@ -250,10 +250,11 @@ declare
   safe bigint[];
   gone bigint[];
 begin
-  select array_agg(n.id) filter (where o.confirmed_copies = 0 and n.confirmed_copies > 0),
-         array_agg(n.id) filter (where o.confirmed_copies > 0 and n.confirmed_copies = 0)
-  into safe, gone
-  from after_rows n join before_rows o using (id);
+  -- execute: planned anew for as many rows as there are.
+  execute $sql$
+    select array_agg(n.id) filter (where o.confirmed_copies = 0 and n.confirmed_copies > 0),
+           array_agg(n.id) filter (where o.confirmed_copies > 0 and n.confirmed_copies = 0)
+    from after_rows n join before_rows o using (id) $sql$ into safe, gone;
   if safe is null and gone is null then
     return null;
   end if;

@@ -3,7 +3,7 @@ import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
-import { SweepbookError } from './errors.ts';
+import { SweepbookError, systemCode } from './errors.ts';
 
 const flag = z
   .enum(['true', 'false', '1', '0', 'yes', 'no'])
@@ -163,7 +163,19 @@ export function readClientSettings(environment: Environment = process.env): Clie
   const address = merged['SWEEPBOOK_URL'] ?? `http://${config.host}:${config.port}`;
   const tokenFile = merged['SWEEPBOOK_TOKEN_FILE'] ?? join(config.home, 'operator-token');
   const token =
-    merged['SWEEPBOOK_TOKEN'] ??
-    (existsSync(tokenFile) ? readFileSync(tokenFile, 'utf8').trim() : undefined);
+    merged['SWEEPBOOK_TOKEN'] ?? (existsSync(tokenFile) ? readTokenFile(tokenFile) : undefined);
   return { url: address.replace(/\/(graphql)?\/?$/, ''), token };
+}
+
+function readTokenFile(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch (error) {
+    throw new SweepbookError(
+      'FORBIDDEN',
+      `the token file ${file} cannot be read (${systemCode(error)}): set SWEEPBOOK_TOKEN, or name yours with --token-file`,
+      { file },
+      { cause: error },
+    );
+  }
 }

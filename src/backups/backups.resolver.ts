@@ -73,7 +73,7 @@ export class BackupResolver {
     return writeNodeId('BackupRecord', record.id);
   }
 
-  @FieldResolver(() => FileType, { description: 'The file.' })
+  @FieldResolver(() => FileType, { nullable: true, description: 'The file, if you see it.' })
   async file(@Ctx() context: Context, @Root() record: BackupRow): Promise<FileRow | undefined> {
     return context.load(loadFiles, record.fileId);
   }

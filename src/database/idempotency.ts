@@ -36,8 +36,8 @@ export async function onceForKey<T>(
   if (isNew === 0) {
     const earlier = await firstRow(
       tx,
-      sql<{ request: Buffer; response: T }>`
-      select request_sha256 as request, response from idempotency_keys
+      sql<{ request: Buffer; response: string }>`
+      select request_sha256 as request, response #>> '{}' as response from idempotency_keys
       where principal = ${call.principal} and key = ${key}`,
     );
     if (!earlier?.request.equals(hash)) {
@@ -47,12 +47,14 @@ export async function onceForKey<T>(
         { idempotencyKey: key },
       );
     }
-    return earlier.response;
+    return JSON.parse(earlier.response) as T;
   }
   const answer = await work();
+  // As one JSON string: an answer may quote what jsonb cannot hold, a NUL or half a character.
+  const response = JSON.stringify(JSON.stringify(answer));
   await rows(
     tx,
-    sql`update idempotency_keys set response = ${JSON.stringify(answer)}::jsonb
+    sql`update idempotency_keys set response = ${response}::jsonb
       where principal = ${call.principal} and key = ${key}`,
   );
   return answer;

@@ -1,5 +1,5 @@
 import { SweepbookError } from '../errors.ts';
-import { readCursor, writeCursor } from './cursor.ts';
+import { invalidCursor, readCursor, writeCursor } from './cursor.ts';
 import type { Db } from './orm.ts';
 import { allOf, firstRow, rows, sql, type RawBuilder } from './sql.ts';
 
@@ -94,10 +94,21 @@ export async function readPage<Row>(
   };
 }
 
+/** As to_char wrote it, to the microsecond, and a day of the calendar. */
+function isMoment(text: string): boolean {
+  if (!/^\d{4}(-\d\d){2}T(\d\d:){2}\d\d\.\d{6}Z$/.test(text)) return false;
+  const toMilliseconds = `${text.slice(0, 23)}Z`;
+  const time = new Date(toMilliseconds);
+  return !Number.isNaN(time.getTime()) && time.toISOString() === toMilliseconds;
+}
+
 /** "Comes after the cursor's row", key by key, so that directions may differ. */
 function behind(query: PageQuery, cursor: string): RawBuilder<unknown> {
   const forms = query.keys.map((key) => (key.type === 'bigint' ? 'number' : 'string'));
   const values = readCursor(query.order, cursor, forms);
+  if (query.keys.some((key, i) => key.type === 'timestamptz' && !isMoment(`${values[i]}`))) {
+    throw invalidCursor(query.order);
+  }
   const cast = (i: number) => sql`${values[i]}::${sql.raw(query.keys[i]?.type ?? 'text')}`;
   const alternatives = query.keys.map((key, i) => {
     const equal = query.keys.slice(0, i).map((before, j) => sql`${before.sql} = ${cast(j)}`);

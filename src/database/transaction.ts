@@ -11,6 +11,8 @@ export interface Actor {
 /** Deadlock, serialization failure: nothing was written, the same again may work. */
 const worthRepeating = new Set(['40P01', '40001']);
 const tries = 5;
+/** A NUL in a text, in a text within JSON: PostgreSQL keeps none, so nothing can be called so. */
+const unstorable = new Set(['22021', '22P05']);
 
 /**
  * One use case, one transaction. It is repeated when the database says that
@@ -47,7 +49,16 @@ export function postgresCode(error: unknown): string | undefined {
 
 /** A refusal that a trigger raised, as the program's own error; anything else unchanged. */
 export function asRefusal(error: unknown): unknown {
-  if (postgresCode(error) !== 'SW001') return error;
+  const sqlState = postgresCode(error);
+  if (unstorable.has(sqlState ?? '')) {
+    return new SweepbookError(
+      'BAD_USER_INPUT',
+      'a text holds a NUL character, which no name has: leave it out',
+      {},
+      { cause: error },
+    );
+  }
+  if (sqlState !== 'SW001') return error;
   let at: unknown = error;
   while (at instanceof Error && !('constraint' in at && 'detail' in at) && at.cause) at = at.cause;
   const fields = at as { message: string; constraint?: string; hint?: string };

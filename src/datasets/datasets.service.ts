@@ -33,6 +33,8 @@ export interface DatasetChange {
 
 /** The dataset row, locked: every change of a dataset queues here. */
 export async function lockDataset(tx: Db, viewer: Viewer, name: string): Promise<LockedDataset> {
+  // Whatever the name: who shows no token is told so, and learns nothing of what is there.
+  if (viewer.roles.includes('ANONYMOUS')) demand(viewer, 'changeDataset');
   const dataset = await firstRow(
     tx,
     sql<LockedDataset>`

@@ -1,6 +1,6 @@
 import { visibleEvent } from '../access/visibility.ts';
 import type { Viewer } from '../access/policy.ts';
-import { readCursor, writeCursor } from '../database/cursor.ts';
+import { invalidCursor, readCursor, writeCursor } from '../database/cursor.ts';
 import type { Db } from '../database/orm.ts';
 import type { Page, PageArguments } from '../database/page.ts';
 import { allOf, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts';
@@ -94,9 +94,8 @@ export function readPlace(epoch: string, cursor: string): Place {
       'after: this cursor is of an earlier database: read the present state again, then follow from its cursor',
     );
   }
-  if (!/^\d{1,20}$/.test(String(xid))) {
-    throw new SweepbookError('INVALID_CURSOR', 'after: not a cursor of the event log');
-  }
+  // 2^64 and more is no transaction number.
+  if (!/^\d{1,19}$/.test(String(xid))) throw invalidCursor(cursorOrder);
   return { xid: String(xid), id: Number(id) };
 }
 

@@ -59,7 +59,7 @@ function checkForm(input: RegisterRun): void {
   }
   for (const text of [input.conditions ?? '', ...(input.expectedStreams ?? [])]) {
     // eslint-disable-next-line no-control-regex
-    if (text.length > 200 || /[\u0000-\u001f\u007f]/.test(text)) {
+    if (text.length > 200 || !text.isWellFormed() || /[\u0000-\u001f\u007f]/.test(text)) {
       throw badInput('conditions or expectedStreams', text, 'at most 200 printable characters');
     }
   }

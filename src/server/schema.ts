@@ -73,7 +73,7 @@ const logIsTheFeed = { publish: refuse, subscribe: refuse };
 
 /** The whole schema; schema.graphql is printed from it. */
 export function makeSchema(): GraphQLSchema {
-  return buildSchemaSync({
+  const schema = buildSchemaSync({
     resolvers: [
       NodeResolver,
       ViewerResolver,
@@ -106,4 +106,13 @@ export function makeSchema(): GraphQLSchema {
     pubSub: logIsTheFeed,
     nullableByDefault: false,
   });
+  // TypeGraphQL has no place for what the three roots are.
+  for (const [root, description] of [
+    [schema.getQueryType(), 'What can be asked.'],
+    [schema.getMutationType(), 'What can be done; a refusal is an error with a code.'],
+    [schema.getSubscriptionType(), 'What can be followed, over WebSocket (graphql-transport-ws).'],
+  ] as const) {
+    if (root) root.description = description;
+  }
+  return schema;
 }

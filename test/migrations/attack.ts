@@ -16,7 +16,7 @@ const roads = {
 
 /** Each attack by each road must be refused, and leave everything as it was. */
 export function refuseAll(title: string, attacks: Attacks): void {
-  describe(title, () => {
+  describe.each([title])('%s', () => {
     let database: TestDatabase;
     let before: Record<string, string>;
     beforeAll(async () => {
@@ -26,24 +26,20 @@ export function refuseAll(title: string, attacks: Attacks): void {
     });
     afterAll(() => database.close());
 
-    for (const [road, setting] of Object.entries(roads)) {
-      describe(road, () => {
-        for (const [name, statements] of Object.entries(attacks)) {
-          test(`nobody ${name}`, async () => {
-            const client = await database.client();
-            try {
-              const outcome = await client
-                .query(`${setting} begin; ${statements}; commit`)
-                .then(() => 'it was done', systemCode);
-              await client.query('rollback');
-              expect(refusals).toContain(outcome);
-              expect(await everything(database)).toEqual(before);
-            } finally {
-              await client.end();
-            }
-          });
+    describe.each(Object.entries(roads))('%s', (_, setting) => {
+      test.each(Object.entries(attacks))('nobody %s', async (__, statements) => {
+        const client = await database.client();
+        try {
+          const outcome = await client
+            .query(`${setting} begin; ${statements}; commit`)
+            .then(() => 'it was done', systemCode);
+          await client.query('rollback');
+          expect(refusals).toContain(outcome);
+          expect(await everything(database)).toEqual(before);
+        } finally {
+          await client.end();
         }
       });
-    }
+    });
   });
 }

@@ -9,9 +9,15 @@ export interface ModelDataset {
 export interface Model {
   readonly datasets: Map<string, ModelDataset>;
   readonly confirmed: Set<number>;
+  /** Whose last copy was wrong, until somebody asks for another one. */
+  readonly failed: Set<number>;
 }
 
-export const newModel = (): Model => ({ datasets: new Map(), confirmed: new Set() });
+export const newModel = (): Model => ({
+  datasets: new Map(),
+  confirmed: new Set(),
+  failed: new Set(),
+});
 
 /** What a command answers: whether something changed, or the code of the refusal. */
 export type Answer = { readonly changed: boolean } | { readonly code: string };
@@ -85,15 +91,22 @@ export function reopen(model: Model, name: string): Answer {
 export function sweep(model: Model, name: string): Answer {
   const dataset = model.datasets.get(name);
   if (!dataset) return refused('NOT_FOUND');
-  if (dataset.status === 'CLOSED' || dataset.sealed) return done;
+  if (dataset.status === 'CLOSED') return done;
+  if (dataset.sealed) return { changed: askAgain(model, dataset) };
   if (dataset.files.size === 0) return refused('DATASET_EMPTY');
   if (dataset.status === 'BACKED_UP') {
     dataset.status = 'CLOSED';
     return changed;
   }
   dataset.sealed = true;
+  askAgain(model, dataset);
   advance(model);
   return changed;
+}
+
+/** What has failed is asked for again. */
+function askAgain(model: Model, dataset: ModelDataset): boolean {
+  return [...dataset.files].filter((file) => model.failed.delete(file)).length > 0;
 }
 
 /** A sweep whose last file is confirmed closes its dataset. */
@@ -108,7 +121,11 @@ function advance(model: Model): void {
 /** A copy that is right is confirmed once; one that is wrong never is. */
 export function confirm(model: Model, file: number, isRight: boolean): Answer {
   if (model.confirmed.has(file)) return done;
-  if (!isRight) return refused('CHECKSUM_MISMATCH');
+  if (!isRight) {
+    model.failed.add(file);
+    return refused('CHECKSUM_MISMATCH');
+  }
+  model.failed.delete(file);
   model.confirmed.add(file);
   advance(model);
   return changed;
