@@ -41,7 +41,7 @@ interface Hidden {
 /** A dataset of one file, of a run that is in production (it has not ended). */
 async function hide(stage: Stage): Promise<Hidden> {
   const run = ++last;
-  const name = `secret-${run}`;
+  const name = `secret-${String(run).padStart(3, '0')}`;
   const start = await lastCursor(server.operator);
   const file = await newFile(`/secret/${name}.root`, {
     runs: [{ number: run }],
@@ -125,13 +125,13 @@ const list = (
   ]);
 
 const fileThings = `lfn accessUrl backups { storeKey } replicas { path }
-  datasets { totalCount nodes { name } } runs { totalCount nodes { number luminosity } }`;
+  datasets(first: 5) { totalCount nodes { name } } runs(first: 5) { totalCount nodes { number luminosity } }`;
 const roads: Road[] = [
   ...list(
     'datasets',
     'DatasetFilter',
     datasetFilters,
-    `name files { totalCount nodes { ${fileThings} } }`,
+    'name files(first: 2) { totalCount nodes { lfn } }',
   ),
   ...list('files', 'FileFilter', fileFilters, fileThings),
   ...list(
@@ -160,8 +160,8 @@ const roads: Road[] = [
 ];
 const orders = ['NAME', 'CREATED_AT_DESC', 'CLOSED_AT_DESC'];
 
-const without = (hidden: Hidden, text: string) => {
-  for (const clue of [hidden.name, hidden.lfn]) expect(text).not.toContain(clue);
+const without = (hidden: Hidden, text: string, where?: string) => {
+  for (const clue of [hidden.name, hidden.lfn]) expect(text, where).not.toContain(clue);
 };
 
 /** Counts and names of what a road gives; a hidden thing must not change them. */
@@ -185,26 +185,23 @@ describe.each<Stage>(['OPEN', 'BACKED_UP', 'BAD'])('a dataset that is %s', (stag
     hidden ??= await hide(stage);
   });
 
-  test('is found by its operators on every road that strangers try', async () => {
+  test('is found by its operators on the roads that strangers try', async () => {
     const answers = await walk(server.operator, hidden);
-    for (const what of [
-      'datasets 1',
-      'files 1',
-      'events 1',
-      'file',
-      'node of the dataset',
-      'node of the file',
-      'files of the run',
-    ]) {
-      if (what === 'datasets 1') continue;
-      expect(answers.get(what), what).toMatch(new RegExp(`${hidden.name}|DATASET_`));
-    }
-    expect(answers.get('datasets 8')?.includes(hidden.name)).toBe(false);
-    const all = await server.operator.call<{ datasets: { totalCount: number } }>(
-      'query ($name: String, $isBad: Boolean) { datasets(filter: { name: { eq: $name }, status: [OPEN, BACKED_UP, CLOSED], isBad: $isBad }) { totalCount } }',
-      { name: hidden.name, isBad: stage === 'BAD' },
+    const found = [...answers].filter(([, text]) => text.includes(hidden.name));
+    expect(found.map(([what]) => what)).toEqual(
+      expect.arrayContaining([
+        stage === 'BAD' ? 'datasets 11' : 'datasets 6',
+        stage === 'OPEN' ? 'files 9' : 'files 8',
+        ...[0, 1, 2, 3, 4, 5, 6, 7].map((at) => `files ${at}`),
+        ...[1, 2, 3].map((at) => `events ${at}`),
+        'file',
+        'node of the dataset',
+        'node of the file',
+        'files of the run',
+      ]),
     );
-    expect(all.datasets.totalCount).toBe(1);
+    const isBackedUp = stage !== 'OPEN';
+    expect(answers.get('node of the backup')?.includes(hidden.name)).toBe(isBackedUp);
   });
 
   test('is seen by nobody without the right, in names, counts and lists', async () => {
@@ -217,9 +214,7 @@ describe.each<Stage>(['OPEN', 'BACKED_UP', 'BAD'])('a dataset that is %s', (stag
           )[field ?? ''];
           expect(answer?.totalCount, `${who}: ${what}`).toBe(answer?.nodes.length);
         }
-        if (what !== 'datasets' && text.includes(hidden.name))
-          throw new Error(`${who} sees it by ${what}: ${text}`);
-        without(hidden, text);
+        without(hidden, text, `${who}: ${what}`);
         if (what.startsWith('node') || what === 'file')
           expect(JSON.parse(text), `${who}: ${what}`).toEqual({ [what.split(' ')[0] ?? '']: null });
       }
