@@ -58,8 +58,6 @@ const settings = z.object({
     .describe('how long running requests and copies may take to end on SIGTERM'),
 });
 
-export type SettingName = keyof typeof settings.shape;
-
 /** The settings of this process, frozen; paths are absolute. */
 export interface Config {
   readonly host: string;

@@ -4,7 +4,12 @@ import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { SweepbookError } from '../errors.ts';
 import { nextDelayMs } from '../storage/backoff.ts';
-import type { Evidence, Expected, StoreAnswer } from '../storage/contract.ts';
+import {
+  keptEvidence,
+  type Evidence,
+  type Expected,
+  type StoreAnswer,
+} from '../storage/contract.ts';
 import { afterFailure } from './backups.rules.ts';
 
 /** An attempt at a backup that somebody holds; `attempt` is the fence. */
@@ -157,7 +162,7 @@ export async function confirmedInTransaction(
     tx,
     sql`update backup_records set status = 'CONFIRMED', answered_attempt = ${claim.attempt}, store_key = ${storeKey},
         stored_size_bytes = ${answer.sizeBytes ?? null}, stored_adler32 = ${answer.adler32 ?? null},
-        stored_sha256 = ${answer.sha256 ?? null}, evidence = ${JSON.stringify(answer.evidence)}::jsonb,
+        stored_sha256 = ${answer.sha256 ?? null}, evidence = ${JSON.stringify(keptEvidence(answer.evidence))}::jsonb,
         confirmed_at = clock_timestamp(), last_error = null, last_error_code = null, lease_until = null
       where id = ${claim.backupId} and attempt = ${claim.attempt} and status = 'COPIED' returning id`,
   );
@@ -206,7 +211,7 @@ export async function failAttempt(
       tx,
       sql`update backup_records set status = ${next}, answered_attempt = ${claim.attempt},
           failure_count = ${row.failureCount - (failure.isInnocent ? 1 : 0)}, last_error_code = ${failure.code}, last_error = ${message},
-          evidence = ${failure.evidence ? JSON.stringify(failure.evidence) : null}::jsonb,
+          evidence = ${failure.evidence ? JSON.stringify(keptEvidence(failure.evidence)) : null}::jsonb,
           next_attempt_at = ${nextAt}, worker = null, lease_until = null
         where id = ${claim.backupId}`,
     );

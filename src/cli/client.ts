@@ -151,7 +151,7 @@ export class Client {
     return new CliError(
       isLater ? exitCode.tryLater : exitCode.failed,
       `what answers at ${this.settings.url} is no Sweepbook server (HTTP ${response.status})` +
-        `${isLater ? ', or it is not ready: try again' : ': check --url'}`,
+        (isLater ? ', or it is not ready: try again' : ': check --url'),
     );
   }
 }

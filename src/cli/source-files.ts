@@ -92,6 +92,7 @@ export function unreadable(given: string, error: unknown): CliError {
       return new CliError(exitCode.failed, `${given}: symbolic links that lead in a circle`);
     case 'ENAMETOOLONG':
       return new CliError(exitCode.failed, `${given}: the name is too long`);
+    case undefined:
     default:
       return new CliError(
         exitCode.failed,

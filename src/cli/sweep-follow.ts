@@ -112,7 +112,7 @@ async function sayClosed(
   await output.result(
     { dataset: name, status, fileCount, sizeBytes, closedAt, backupWaived },
     `${name} is ${wasClosed ? 'already ' : ''}CLOSED: ${counted(fileCount, 'file')}, ${sizeBytes} bytes` +
-      `${backupWaived ? ' (backup waived)' : ''}`,
+      (backupWaived ? ' (backup waived)' : ''),
   );
   return exitCode.done;
 }

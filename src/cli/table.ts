@@ -6,7 +6,7 @@ export interface Column<Row> {
   readonly align?: 'right';
 }
 
-const isColourful = () => Boolean(process.stdout.isTTY) && !process.env['NO_COLOR'];
+const isColourful = () => process.stdout.isTTY && !process.env['NO_COLOR'];
 const widthOf = (text: string) => Array.from(text).length;
 
 /** Aligned columns, never wrapped; the header is bold on a terminal. */

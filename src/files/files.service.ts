@@ -1,7 +1,7 @@
 import { demand, type Viewer } from '../access/policy.ts';
 import { onceForKey } from '../database/idempotency.ts';
 import type { Db } from '../database/orm.ts';
-import { firstRow, rows, sql } from '../database/sql.ts';
+import { rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
 import { refusalOf, runNotFound, type ItemRefusal } from '../runs/runs.service.ts';
@@ -257,9 +257,4 @@ export async function filesByLfn(
     );
   }
   return found;
-}
-
-export async function exists(tx: Db, lfn: string): Promise<number | undefined> {
-  const row = await firstRow(tx, sql<{ id: number }>`select id from files where lfn = ${lfn}`);
-  return row?.id;
 }

@@ -20,7 +20,18 @@ export interface Evidence {
   readonly host: string;
 }
 
-export const mostEvidenceBytes = 8192;
+const mostEvidenceBytes = 8192;
+
+/** The evidence as it is kept: a store that answers a novel must not fill the tables. */
+export function keptEvidence(evidence: Evidence): Evidence {
+  const bytes = Buffer.from(evidence.answer);
+  if (bytes.length <= mostEvidenceBytes) return evidence;
+  const answer = bytes
+    .subarray(0, mostEvidenceBytes)
+    .toString('utf8')
+    .replace(/\uFFFD+$/, '');
+  return { ...evidence, answer };
+}
 
 /** An answer is data with evidence, never a mere yes: what is not said is not there. */
 export interface StoreAnswer {

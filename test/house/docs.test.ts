@@ -6,7 +6,7 @@ import { closeCodes } from '../../src/server/websocket.ts';
 const text = readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8');
 
 test('every refusal code is documented, and no other', () => {
-  const documented = [...text.matchAll(/^\| `([A-Z_]+)` \|/gm)].map((row) => row[1]);
+  const documented = [...text.matchAll(/^\| `([A-Z_]+)` \|/gm)].map((row) => String(row[1]));
   expect(documented.toSorted()).toEqual([...errorCodes].toSorted());
 });
 

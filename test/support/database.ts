@@ -11,7 +11,10 @@ export interface TestDatabase {
   /** A handle as the program has it. */
   readonly db: Db;
   /** Any SQL, as a stranger with psql would send it. */
-  sql<Row extends pg.QueryResultRow = pg.QueryResultRow>(text: string, values?: unknown[]): Promise<Row[]>;
+  sql<Row extends pg.QueryResultRow = pg.QueryResultRow>(
+    text: string,
+    values?: unknown[],
+  ): Promise<Row[]>;
   /** One connection of its own, for transactions and settings. Ended with the database. */
   client(): Promise<pg.Client>;
   /** Checks the invariants one last time (unless told not to), and drops the database. */
@@ -60,7 +63,8 @@ export async function openTestDatabase(): Promise<TestDatabase> {
       try {
         if (check) {
           const violations = await checkInvariants(url);
-          if (violations.length > 0) throw new Error(`invariants are broken:\n${violations.join('\n')}`);
+          if (violations.length > 0)
+            throw new Error(`invariants are broken:\n${violations.join('\n')}`);
         }
       } finally {
         await orm.close();

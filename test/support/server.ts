@@ -50,7 +50,8 @@ export async function startTestServer(settings: Record<string, string> = {}): Pr
     operator,
     anonymous: clientOf(running.address),
     tokenOf,
-    as: async (principal, ...roles) => clientOf(running.address, await tokenOf(principal, ...roles)),
+    as: async (principal, ...roles) =>
+      clientOf(running.address, await tokenOf(principal, ...roles)),
     async close(options) {
       await running.close();
       await database.close(options);

@@ -206,8 +206,16 @@ const marking = (field: string, isBad: boolean) =>
 
 /** The road to CLOSED is long: the commands on it come more often. */
 const commands = [
-  ...[creating, creating, creating, changing('add'), changing('add'), changing('add')],
-  ...[confirming, confirming, confirming, confirming],
+  creating,
+  creating,
+  creating,
+  changing('add'),
+  changing('add'),
+  changing('add'),
+  confirming,
+  confirming,
+  confirming,
+  confirming,
   ...[transition('sweepDataset', sweep), transition('sweepDataset', sweep)].map((step) =>
     anyDataset.map(step),
   ),
