@@ -1,4 +1,4 @@
-import type { Stats } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { messageOf, SweepbookError, systemCode } from '../errors.ts';
 import type { PutOptions } from './contract.ts';
@@ -39,7 +39,8 @@ export async function copyFile(
 
 async function openSource(source: string): Promise<FileHandle> {
   try {
-    return await open(source, 'r');
+    // A FIFO without a writer would hold us here for good.
+    return await open(source, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     throw unreadable(source, systemCode(error) ?? messageOf(error), error);
   }

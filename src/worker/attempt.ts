@@ -24,6 +24,7 @@ export interface Attempt {
  */
 export async function runAttempt(attempt: Attempt): Promise<void> {
   const { store, claim } = attempt;
+  await clearEarlier(attempt);
   const finalKey = store.finalKey(claim.lfn);
   if ((await store.sizeOf(finalKey)) !== undefined) return adopt(attempt, finalKey);
   const upload = store.uploadKey(claim.backupId);
@@ -41,6 +42,16 @@ export async function runAttempt(attempt: Attempt): Promise<void> {
     await finish(attempt, key, answer, true);
   } finally {
     await store.removeTemporary(key).catch(() => undefined);
+  }
+}
+
+/** Attempts whose files are looked for; older ones are found by the hourly look at the store. */
+const mostEarlier = 20;
+
+/** What dead attempts of this file left: whoever wrote it has lost his lease. */
+async function clearEarlier({ store, claim }: Attempt): Promise<void> {
+  for (let earlier = Math.max(1, claim.attempt - mostEarlier); earlier < claim.attempt; earlier++) {
+    await store.removeTemporary(store.temporaryKey(claim.backupId, earlier));
   }
 }
 

@@ -47,7 +47,7 @@ interface InHand {
 
 const pollMs = 1000;
 const progressMs = 500;
-const netMs = 5000;
+const netMs = 2000;
 const storesMs = 5000;
 const leftoversMs = 3_600_000;
 /** pg-boss gives a job that is silent for 10 s to another worker. */
