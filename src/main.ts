@@ -32,6 +32,7 @@ class Opened {
 
   async closeAll(log: Logger): Promise<void> {
     for (const { name, close } of this.closers.splice(0).toReversed()) {
+      log.debug({ closing: name }, 'going down');
       await close().catch((error: unknown) =>
         log.warn({ error: messageOf(error) }, `closing ${name} failed`),
       );

@@ -26,7 +26,7 @@ export async function inTransaction<T>(
 ): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await db.fork().transactional(async (tx) => {
+      return await withTransaction(db, async (tx) => {
         await sql`select set_config('sweepbook.actor', ${actor.principal}, true),
           set_config('sweepbook.reason', ${actor.reason ?? ''}, true)`.execute(tx.getKysely());
         return work(tx);
@@ -36,6 +36,21 @@ export async function inTransaction<T>(
       throw asRefusal(error);
     }
   }
+}
+
+/**
+ * Kysely's own transaction, with the entity manager in it. MikroORM's would keep the connection for
+ * good when PostgreSQL dies in its midst: its rollback fails, and then nobody gives it back.
+ */
+async function withTransaction<T>(db: Db, work: (tx: Db) => Promise<T>): Promise<T> {
+  const tx = db.fork();
+  return tx
+    .getKysely()
+    .transaction()
+    .execute(async (context) => {
+      tx.setTransactionContext(context);
+      return work(tx);
+    });
 }
 
 /** SQLSTATE of an error of the database, if it is one. */
