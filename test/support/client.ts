@@ -29,7 +29,10 @@ export interface TestClient {
   /** Data and errors as they came. */
   raw(query: string, variables?: Variables): Promise<{ data?: unknown; errors?: Refusal[] }>;
   /** Events of a subscription for as long as the loop reads; ends the connection after it. */
-  subscribe<Data = Record<string, never>>(query: string, variables?: Variables): AsyncGenerator<Data, void, void>;
+  subscribe<Data = Record<string, never>>(
+    query: string,
+    variables?: Variables,
+  ): AsyncGenerator<Data, void, void>;
   get(path: string, headers?: Record<string, string>): Promise<Response>;
 }
 
@@ -67,6 +70,7 @@ export function clientOf(address: string, token?: string): TestClient {
         await client.dispose();
       }
     },
-    get: (path, headers = {}) => fetch(`${address}${path}`, { headers: { ...authorization, ...headers } }),
+    get: (path, headers = {}) =>
+      fetch(`${address}${path}`, { headers: { ...authorization, ...headers } }),
   };
 }

@@ -122,10 +122,11 @@ export async function makeDataset(
 
 /** The cursor of the last line of the log that the client sees. */
 export async function lastCursor(client: TestClient): Promise<string | undefined> {
+  interface Page {
+    events: { pageInfo: { endCursor: string | null; hasNextPage: boolean } };
+  }
   for (let after: string | null = null; ;) {
-    const { events } = await client.call<{
-      events: { pageInfo: { endCursor: string | null; hasNextPage: boolean } };
-    }>(
+    const { events }: Page = await client.call<Page>(
       'query ($after: String) { events(first: 200, after: $after) { pageInfo { endCursor hasNextPage } } }',
       { after },
     );
