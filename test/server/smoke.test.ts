@@ -8,7 +8,11 @@ beforeAll(async () => {
 afterAll(() => server.close());
 
 test('a viewer learns who he is', async () => {
-  const { viewer } = await server.operator.call<{ viewer: object }>('{ viewer { principal roles } }');
+  const { viewer } = await server.operator.call<{ viewer: object }>(
+    '{ viewer { principal roles } }',
+  );
   expect(viewer).toEqual({ principal: 'operator', roles: ['OPERATOR', 'ADMIN'] });
-  expect(await server.anonymous.call('{ viewer { name } }')).toEqual({ viewer: { name: 'anonymous' } });
+  expect(await server.anonymous.call('{ viewer { name } }')).toEqual({
+    viewer: { name: 'anonymous' },
+  });
 });

@@ -143,9 +143,11 @@ test('a symbolic link leads nowhere out of the store', async () => {
 });
 
 test('only temporary keys can be removed', async () => {
-  await expect(store.removeTemporary('taken.root')).rejects.toThrow();
-  await expect(store.removeTemporary('.incoming/../taken.root')).rejects.toThrow();
-  await expect(store.removeTemporary('.incoming/other')).rejects.toThrow();
+  await expect(store.removeTemporary('taken.root')).rejects.toThrow('no temporary key');
+  await expect(store.removeTemporary('.incoming/../taken.root')).rejects.toThrow(
+    'no temporary key',
+  );
+  await expect(store.removeTemporary('.incoming/other')).rejects.toThrow('no temporary key');
   expect(existsSync(join(root, 'taken.root'))).toBe(true);
 });
 
