@@ -20,9 +20,8 @@ const right: StoreAnswer = {
 
 test('the same size and checksums confirm', () => {
   expect(judge(expected, right)).toBeUndefined();
-  expect(
-    judge({ ...expected, sha256: null }, { ...right, sha256: undefined } as StoreAnswer),
-  ).toBeUndefined();
+  const { sha256: _sha256, ...withoutSha256 } = right;
+  expect(judge({ ...expected, sha256: null }, withoutSha256)).toBeUndefined();
 });
 
 describe('an answer that does not confirm', () => {

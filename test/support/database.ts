@@ -46,6 +46,8 @@ export async function openTestDatabase(): Promise<TestDatabase> {
   pool.on('error', () => undefined);
   const orm = await openDatabase({ url, entities: [TokenEntity, SiteEntity, MassStoreEntity] });
   const clients: pg.Client[] = [];
+  // A clone is a database of its own.
+  await pool.query('update meta set epoch = $1', [randomBytes(4).toString('hex')]);
   return {
     url,
     db: orm.em,

@@ -1,0 +1,150 @@
+import { renameSync } from 'node:fs';
+import { join } from 'node:path';
+import { getIntrospectionQuery } from 'graphql';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { limits } from '../../src/server/limits.ts';
+import type { Refusal } from '../support/client.ts';
+import { startTestServer, type TestServer } from '../support/server.ts';
+import { overSocket } from '../support/socket.ts';
+
+let server: TestServer;
+let token: string;
+beforeAll(async () => {
+  server = await startTestServer({ SWEEPBOOK_WORKER: 'false' });
+  token = await server.tokenOf('olga', 'OPERATOR');
+});
+afterAll(() => server.close());
+
+const deep = (levels: number) =>
+  `{ files { nodes { ${'mergedInto { '.repeat(levels)} lfn ${'}'.repeat(levels)} } } }`;
+const bomb = (levels: number) =>
+  Array.from(
+    { length: levels },
+    (_, at) => `fragment f${at} on Viewer { ${at === 0 ? 'name' : `...f${at - 1} ...f${at - 1}`} }`,
+  ).join('\n') + `\n{ viewer { ...f${levels - 1} } }`;
+
+const hostile: [string, string, string][] = [
+  ['too deep', deep(20), 'QUERY_TOO_COMPLEX'],
+  [
+    'too many aliases',
+    `{ ${Array.from({ length: 201 }, (_, at) => `a${at}: __typename`).join(' ')} }`,
+    'QUERY_TOO_COMPLEX',
+  ],
+  ['too many root fields', `{ ${'viewer { name } '.repeat(51)} }`, 'QUERY_TOO_COMPLEX'],
+  ['too many directives', `{ viewer { name ${'@include(if: true) '.repeat(51)} } }`, ''],
+  ['too many tokens', `{ viewer { ${'name '.repeat(5000)} } }`, 'BAD_USER_INPUT'],
+  [
+    'too much to answer',
+    '{ datasets(first: 200) { nodes { files(first: 1000) { nodes { lfn } } } } }',
+    'QUERY_TOO_COMPLEX',
+  ],
+  ['a fragment bomb', bomb(60), 'QUERY_TOO_COMPLEX'],
+  [
+    'a circle of fragments',
+    'fragment a on Viewer { ...b } fragment b on Viewer { ...a } { viewer { ...a } }',
+    'BAD_USER_INPUT',
+  ],
+  ['an unknown field', '{ viewer { password } }', 'BAD_USER_INPUT'],
+  ['not GraphQL', 'select * from tokens', 'BAD_USER_INPUT'],
+  ['no page', '{ datasets(first: 0) { nodes { name } } }', 'BAD_USER_INPUT'],
+  ['a page of less than nothing', '{ files(first: -1) { nodes { lfn } } }', 'BAD_USER_INPUT'],
+  ['too long a page', '{ files(first: 1001) { nodes { lfn } } }', 'BAD_USER_INPUT'],
+  ['a cursor of another list', '{ runs(after: "garbage") { nodes { number } } }', 'INVALID_CURSOR'],
+];
+
+describe.each(['HTTP', 'WebSocket'])('over %s', (road) => {
+  test.each(hostile)(
+    '%s is refused at once, with a code and no stack trace',
+    async (_what, query, code) => {
+      const answer =
+        road === 'HTTP'
+          ? await server.operator.raw(query)
+          : await overSocket(server.address, query, {}, token);
+      const [error] = (answer.errors ?? []) as Refusal[];
+      expect(error?.message).toBeTruthy();
+      if (code !== '') expect(error?.extensions.code).toBe(code);
+      expect(JSON.stringify(answer)).not.toMatch(/node_modules|\.ts:|\.js:|stack/);
+      expect(Object.keys(error?.extensions ?? {}).toSorted()).toEqual(['code', 'facts']);
+    },
+  );
+
+  test('the schema tells of itself', async () => {
+    const query = getIntrospectionQuery();
+    const answer =
+      road === 'HTTP' ? await server.anonymous.raw(query) : await overSocket(server.address, query);
+    expect(answer.errors).toBeUndefined();
+    expect(answer.data).toHaveProperty('__schema');
+  });
+});
+
+test('bulk calls take 10,000 items, and no more', async () => {
+  const query =
+    'mutation ($lfns: [String!]!) { requestBackup(input: { lfns: $lfns }) { refusedCount } }';
+  const lfns = Array.from({ length: 10_001 }, (_, at) => `/none/${at}`);
+  await expect(server.operator.call(query, { lfns })).rejects.toMatchObject({
+    code: 'BAD_USER_INPUT',
+  });
+  expect(await server.operator.call(query, { lfns: lfns.slice(1) })).toEqual({
+    requestBackup: { refusedCount: 10_000 },
+  });
+});
+
+test('a stranger sends little, nobody sends too much', async () => {
+  const send = (bytes: number, authorization?: string) =>
+    fetch(`${server.address}/graphql`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...(authorization ? { authorization } : {}) },
+      body: JSON.stringify({ query: `{ viewer { name } } #${'x'.repeat(bytes)}` }),
+    });
+  expect((await send(limits.anonymousBodyBytes)).status).toBe(401);
+  expect((await send(limits.anonymousBodyBytes, `Bearer ${token}`)).status).toBe(200);
+  expect((await send(limits.bodyBytes, `Bearer ${token}`)).status).toBe(413);
+});
+
+test('no mutation by GET, no batches, no foreign forms', async () => {
+  const get = await server.operator.get(
+    `/graphql?query=${encodeURIComponent('mutation { revokeToken(prefix: "x") { changed } }')}`,
+    { 'apollo-require-preflight': 'yes' },
+  );
+  expect(get.status).toBe(405);
+  const post = (body: string, type: string) =>
+    fetch(`${server.address}/graphql`, { method: 'POST', headers: { 'content-type': type }, body });
+  expect(
+    (await post('[{"query":"{__typename}"},{"query":"{__typename}"}]', 'application/json')).status,
+  ).toBe(400);
+  expect((await post('{"query":"{__typename}"}', 'text/plain')).status).toBeGreaterThanOrEqual(400);
+  expect((await post('{"query":', 'application/json')).status).toBe(400);
+});
+
+test('a fault inside shows its request id and nothing else', async () => {
+  await server.database.sql('alter table volumes rename to volumes_away');
+  try {
+    const answer = await server.operator.raw(
+      `mutation { registerFiles(input: { files: [{ lfn: "/x", kind: MERGED_FILE, sizeBytes: 1, adler32: "00000001", path: "/x" }] }) { registeredCount } }`,
+    );
+    const [error] = answer.errors ?? [];
+    expect(error?.extensions.code).toBe('INTERNAL');
+    expect(error?.message).toMatch(/request id [0-9a-f-]{36}/);
+    expect(JSON.stringify(answer)).not.toContain('volumes');
+  } finally {
+    await server.database.sql('alter table volumes_away rename to volumes');
+  }
+});
+
+test('other roads: health, and what is not there', async () => {
+  expect((await server.anonymous.get('/healthz')).status).toBe(200);
+  const ready = await server.anonymous.get('/readyz');
+  expect([ready.status, await ready.json()]).toMatchObject([200, { status: 'ready' }]);
+  const marker = join(server.folder, 'home', 'store', '.sweepbook-store');
+  renameSync(marker, `${marker}.away`);
+  const away = await server.anonymous.get('/readyz');
+  expect(away.status).toBe(503);
+  expect(JSON.stringify(await away.json())).toContain('is it mounted?');
+  renameSync(`${marker}.away`, marker);
+  const nothing = await server.anonymous.get('/nothing/here');
+  expect([nothing.status, await nothing.json()]).toMatchObject([404, { code: 'NOT_FOUND' }]);
+  expect(nothing.headers.get('x-request-id')).toMatch(/^[0-9a-f-]{36}$/);
+  const page = await server.anonymous.get('/graphiql');
+  expect(page.headers.get('content-security-policy')).toContain("default-src 'self'");
+  expect(await page.text()).not.toMatch(/https?:\/\/(?!127\.0\.0\.1|localhost|www\.w3\.org)/);
+});
