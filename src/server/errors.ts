@@ -82,8 +82,14 @@ function originalOf(error: GraphQLError): Error | undefined {
   return at;
 }
 
+/** Our own code, also under the one that Apollo lays over a refusal of a validation rule. */
 function codeOf(error: GraphQLError): ErrorCode | undefined {
-  return errorCodes.find((code) => code === error.extensions['code'] && code !== 'INTERNAL');
+  for (let at: Error | undefined = error; at instanceof GraphQLError; at = at.originalError) {
+    const said = at.extensions['code'];
+    const code = errorCodes.find((known) => known === said && known !== 'INTERNAL');
+    if (code) return code;
+  }
+  return undefined;
 }
 
 const statuses: Partial<Record<ErrorCode, number>> = {

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { getIntrospectionQuery } from 'graphql';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { limits } from '../../src/server/limits.ts';
-import type { Refusal } from '../support/client.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { overSocket } from '../support/socket.ts';
 
@@ -60,7 +59,7 @@ describe.each(['HTTP', 'WebSocket'])('over %s', (road) => {
         road === 'HTTP'
           ? await server.operator.raw(query)
           : await overSocket(server.address, query, {}, token);
-      const [error] = (answer.errors ?? []) as Refusal[];
+      const [error] = answer.errors ?? [];
       expect(error?.message).toBeTruthy();
       if (code !== '') expect(error?.extensions.code).toBe(code);
       expect(JSON.stringify(answer)).not.toMatch(/node_modules|\.ts:|\.js:|stack/);

@@ -48,6 +48,8 @@ interface Page {
   totalCount: number;
 }
 
+const isPage = (found: Page | Record<string, Page>): found is Page => 'edges' in found;
+
 /** All pages of a list, and that they fit together. */
 async function readAll(
   list: (page: string) => string,
@@ -61,10 +63,9 @@ async function readAll(
     const page = `first: ${first}${after === null ? '' : `, after: ${JSON.stringify(after)}`}`;
     const query = `{ ${list(page)} { edges { cursor node { ${fields} } } nodes { ${fields} }
       pageInfo { hasNextPage hasPreviousPage startCursor endCursor } totalCount } ${list(page).includes('dataset(') ? '}' : ''} }`;
-    const data: Record<string, Page & Record<string, Page>> = await server.operator.call(query);
-    const [outer] = Object.values(data);
-    const answer: Page =
-      outer && 'edges' in outer ? outer : (Object.values(outer ?? {})[0] as unknown as Page);
+    const data: Record<string, Page | Record<string, Page>> = await server.operator.call(query);
+    const outer = Object.values(data)[0]!;
+    const answer = isPage(outer) ? outer : Object.values(outer)[0]!;
     expect(answer.nodes).toEqual(answer.edges.map((edge) => edge.node));
     expect(answer.pageInfo.hasPreviousPage).toBe(after !== null);
     expect(answer.pageInfo.startCursor).toBe(answer.edges[0]?.cursor ?? null);
