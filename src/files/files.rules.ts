@@ -59,6 +59,14 @@ export interface FileDescription {
   readonly volume?: string | null | undefined;
 }
 
+/** Text that PostgreSQL keeps as it is and a terminal prints as one line. */
+export function isLine(text: string): boolean {
+  // eslint-disable-next-line no-control-regex
+  return text.isWellFormed() && !/[\u0000-\u001f\u007f]/.test(text);
+}
+
+const isPath = (path: string) => path.isWellFormed() && !path.includes('\0');
+
 const mostRunsPerFile = 10_000;
 
 /** The form of a description; throws BAD_USER_INPUT with the field, the value and the way out. */
@@ -85,13 +93,13 @@ export function checkDescription(file: FileDescription): void {
     ['stream', file.stream],
     ['release', file.release],
     ['volume', file.volume],
+    ['site', file.site],
   ] as const) {
-    // eslint-disable-next-line no-control-regex
-    if (text != null && (text === '' || text.length > 200 || /[\u0000-\u001f\u007f]/.test(text))) {
+    if (text != null && (text === '' || text.length > 200 || !isLine(text))) {
       throw badInput(field, text, '1 to 200 printable characters');
     }
   }
-  if (file.path != null && (!file.path.startsWith('/') || file.path.includes('\0'))) {
+  if (file.path != null && !(file.path.startsWith('/') && isPath(file.path))) {
     throw badInput('path', file.path, 'must be an absolute path');
   }
   if (file.path != null && Buffer.byteLength(file.path) > 4096) {

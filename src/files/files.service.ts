@@ -7,6 +7,7 @@ import { badInput, SweepbookError } from '../errors.ts';
 import { refusalOf, runNotFound, type ItemRefusal } from '../runs/runs.service.ts';
 import {
   checkDescription,
+  isLine,
   registerAgain,
   type FileDescription,
   type KnownFile,
@@ -90,7 +91,7 @@ async function lookUp(tx: Db, inputs: readonly FileDescription[], site: string):
     tx,
     sql<KnownFile & { id: number }>`
     select id, lfn, kind, size_bytes as "sizeBytes", adler32, sha256, event_count as "eventCount"
-    from files where lfn = any (${inputs.map((input) => input.lfn.toWellFormed().replaceAll('\0', ''))}::text[])`,
+    from files where lfn = any (${inputs.map((input) => input.lfn).filter(isLine)}::text[])`,
   );
   const keys = new Map(
     inputs
@@ -109,10 +110,11 @@ async function lookUp(tx: Db, inputs: readonly FileDescription[], site: string):
             select source, number from jsonb_to_recordset(${JSON.stringify([...keys.values()])}::jsonb)
               as k (source text, number integer))`,
         );
+  const told = [...new Set(inputs.map((input) => input.site ?? site))];
   const sites = await rows(
     tx,
     sql<{ id: number; name: string }>`select id, name from sites
-      where name = any (${[...new Set(inputs.map((input) => input.site ?? site))]}::text[])`,
+      where name = any (${told.filter(isLine)}::text[])`,
   );
   return {
     files: new Map(files.map((file) => [file.lfn, file])),

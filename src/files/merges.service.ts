@@ -78,17 +78,22 @@ interface LockedInput extends MergeInput {
 async function lockInputs(tx: Db, lfns: readonly string[]): Promise<LockedInput[]> {
   const unique = [...new Set(lfns)];
   await filesByLfn(tx, unique);
+  await rows(
+    tx,
+    sql`select from files where lfn = any (${unique}::text[]) order by id for no key update`,
+  );
+  // Read with the locks held: another merge may have taken one of them while we waited.
   return rows(
     tx,
     sql<LockedInput>`
     select f.id, f.lfn, f.kind, f.event_count as "eventCount", f.stream, o.lfn as "mergedInto",
       r.number as "runNumber", r.source as "runSource"
-    from files f
+    from unnest(${unique}::text[]) with ordinality as t (lfn, place)
+    join files f on f.lfn = t.lfn
     left join merge_inputs mi on mi.input_file_id = f.id
     left join merges m on m.id = mi.merge_id
     left join files o on o.id = m.output_file_id
-    left join runs r on r.id = f.run_id
-    where f.lfn = any (${unique}::text[]) order by f.id for no key update of f`,
+    left join runs r on r.id = f.run_id order by t.place`,
   );
 }
 

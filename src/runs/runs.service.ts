@@ -128,7 +128,9 @@ async function lockRuns(tx: Db, keys: readonly RegisterRun[]): Promise<Map<strin
     from runs r
     where (r.source, r.number) in (
       select source, number from jsonb_to_recordset(${JSON.stringify(
-        keys.filter((key) => Number.isInteger(key.number) && Math.abs(key.number) < 2 ** 31),
+        keys
+          .filter((key) => Number.isInteger(key.number) && Math.abs(key.number) < 2 ** 31)
+          .map(({ source, number }) => ({ source, number })),
       )}::jsonb) as k (source text, number integer))
     order by r.id for no key update`,
   );

@@ -241,14 +241,12 @@ export class Worker {
     }
     const refusal =
       error instanceof SweepbookError ? error : new SweepbookError('INTERNAL', messageOf(error));
-    if (refusal.code === 'LEASE_LOST') {
-      log.warn(facts, 'backup: overtaken, its result is thrown away');
-      return;
-    }
+    if (refusal.code === 'LEASE_LOST') return this.overtaken(facts, refusal.message);
     try {
       const { code, message } = refusal;
       const evidence = refusal.facts['evidence'] as Evidence | undefined;
       const next = await failAttempt(db, jobs, claim, { code, message, evidence }, retryBaseMs);
+      if (next === 'LEASE_LOST') return this.overtaken(facts, message);
       log.warn({ ...facts, code, reason: message, next }, 'backup: the attempt failed');
     } catch (failure) {
       // The lease runs out, and the file is taken again.
@@ -257,6 +255,10 @@ export class Worker {
         'backup: could not be recorded',
       );
     }
+  }
+
+  private overtaken(facts: object, reason: string): void {
+    this.o.log.warn({ ...facts, reason }, 'backup: overtaken, its result is thrown away');
   }
 
   /** Keeps leases and jobs alive; whoever has lost his lease stops writing. */

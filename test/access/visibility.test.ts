@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { TestClient } from '../support/client.ts';
 import {
+  allTold,
   committedSchema,
   lastCursor,
   makeDataset,
@@ -320,6 +321,7 @@ describe.each<Stage>(['OPEN', 'BACKED_UP', 'BAD'])('a dataset that is %s', (stag
         if (text.includes(marker)) break;
       }
       socket.terminate();
+      await allTold(server.database);
       const { history } = await client
         .call<{ dataset: { history: object } }>(
           'query ($name: String!) { dataset(name: $name) { history { totalCount nodes { kind } } } }',

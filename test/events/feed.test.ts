@@ -155,13 +155,16 @@ test('cursors of the log, of a history and of a feed are one kind', async () => 
       `mutation { ${field}(input: { dataset: "cursors", reason: "look" }) { changed } }`,
     );
   }
-  const data = await server.operator.call<{
-    dataset: { history: { edges: { cursor: string; node: { kind: string } }[] } };
-    events: { nodes: { cursor: string; kind: string }[] };
-  }>(
-    `{ dataset(name: "cursors") { history { edges { cursor node { kind } } } }
-       events(filter: { dataset: "cursors" }) { nodes { cursor kind } } }`,
-  );
+  const data = await until('the log is complete', async () => {
+    const answer = await server.operator.call<{
+      dataset: { history: { edges: { cursor: string; node: { kind: string } }[] } };
+      events: { nodes: { cursor: string; kind: string }[] };
+    }>(
+      `{ dataset(name: "cursors") { history { edges { cursor node { kind } } } }
+         events(filter: { dataset: "cursors" }) { nodes { cursor kind } } }`,
+    );
+    return answer.events.nodes.length === 3 && answer;
+  });
   const history = data.dataset.history.edges.map(({ cursor, node }) => ({
     cursor,
     kind: node.kind,

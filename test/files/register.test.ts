@@ -195,7 +195,7 @@ test('odd names that are no harm are taken as they are', async () => {
     `/${long(255)}`,
     '/a/.hidden',
     '/100%_\\',
-    '/..a/b..',
+    '/a/..b/c..',
     '/a/...',
   ];
   const answer = await registerFiles(names.map((lfn) => file(lfn)));

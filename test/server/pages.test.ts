@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { allTold } from '../support/scene.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
 let server: TestServer;
@@ -33,6 +34,7 @@ beforeAll(async () => {
     'mutation ($lfns: [String!]!) { requestBackup(input: { lfns: $lfns, direct: true }) { requestedCount } }',
     { lfns },
   );
+  await allTold(server.database);
 });
 afterAll(() => server.close());
 

@@ -4,6 +4,8 @@ import { dirname } from 'node:path';
 import { buildSchema, type GraphQLSchema } from 'graphql';
 import { adler32 } from 'hash-wasm';
 import { Refused, type TestClient } from './client.ts';
+import type { TestDatabase } from './database.ts';
+import { until } from './until.ts';
 
 /** The committed schema: what clients are built on. */
 export const committedSchema: GraphQLSchema = buildSchema(
@@ -133,4 +135,17 @@ export async function lastCursor(client: TestClient): Promise<string | undefined
     if (!events.pageInfo.hasNextPage) return events.pageInfo.endCursor ?? after ?? undefined;
     after = events.pageInfo.endCursor;
   }
+}
+
+/**
+ * Waits until readers see every line of the log that is written now: they stay below the oldest open
+ * transaction, and other tests have theirs on the same PostgreSQL.
+ */
+export async function allTold(database: TestDatabase): Promise<void> {
+  await until('the log is complete', async () => {
+    const [row] = await database.sql<{ told: boolean }>(
+      'select coalesce(max(xid), 0::text::xid8) < pg_snapshot_xmin(pg_current_snapshot()) as told from events',
+    );
+    return row?.told;
+  });
 }
