@@ -125,7 +125,7 @@ beforeAll(async () => {
   server = await startTestServer({ SWEEPBOOK_WORKER: 'false' });
   const { operator } = server;
   await mutate(operator, 'createDataset', { name: 'policy-first', kind: 'PR' });
-  start = await lastCursor(operator);
+  start = await lastCursor(server);
   for (const role of roles) {
     tokens.set(role, await server.tokenOf(`somebody-${role}`, role));
     const own = { name: `policy-own-${role}`, kind: 'USER', owner: `somebody-${role}` };

@@ -43,7 +43,7 @@ interface Hidden {
 async function hide(stage: Stage): Promise<Hidden> {
   const run = ++last;
   const name = `secret-${String(run).padStart(3, '0')}`;
-  const start = await lastCursor(server.operator);
+  const start = await lastCursor(server);
   const file = await newFile(`/secret/${name}.root`, {
     runs: [{ number: run }],
     stream: `S${run}`,
@@ -382,7 +382,7 @@ test('the reason of a bad mark on a dataset that was never published stays insid
 test('a dataset is seen by everybody in the moment in which its close is answered', async () => {
   const hidden = await hide('BACKED_UP');
   const sockets = await Promise.all(readers.map(({ token }) => openSocket(server.address, token)));
-  const start = await lastCursor(server.operator);
+  const start = await lastCursor(server);
   for (const socket of sockets) {
     socket.start(
       'subscription ($name: String, $after: String) { datasetStatusChanged(filter: { dataset: $name }, after: $after) { from to dataset { name isAvailable files { nodes { lfn } } } } }',

@@ -123,9 +123,9 @@ test('a run becomes AVAILABLE with its last condition, in whichever order they c
       openSocket(server.address, token),
     ),
   );
-  const start = await lastCursor(operator);
+  const start = await lastCursor(server);
   await makeDataset(operator, 'first-line', 'OPEN');
-  const after = start ?? (await lastCursor(operator));
+  const after = start ?? (await lastCursor(server));
   for (const socket of sockets) {
     socket.start(
       'subscription ($after: String) { runBecameAvailable(after: $after) { run { number productionStatus luminosity } } }',

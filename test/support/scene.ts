@@ -5,6 +5,7 @@ import { buildSchema, type GraphQLSchema } from 'graphql';
 import { adler32 } from 'hash-wasm';
 import { Refused, type TestClient } from './client.ts';
 import type { TestDatabase } from './database.ts';
+import type { TestServer } from './server.ts';
 import { until } from './until.ts';
 
 /** The committed schema: what clients are built on. */
@@ -122,13 +123,14 @@ export async function makeDataset(
   return made;
 }
 
-/** The cursor of the last line of the log that the client sees. */
-export async function lastCursor(client: TestClient): Promise<string | undefined> {
+/** The cursor of the last line that is in the log by now. */
+export async function lastCursor({ operator, database }: TestServer): Promise<string | undefined> {
+  await allTold(database);
   interface Page {
     events: { pageInfo: { endCursor: string | null; hasNextPage: boolean } };
   }
   for (let after: string | null = null; ;) {
-    const { events }: Page = await client.call<Page>(
+    const { events }: Page = await operator.call<Page>(
       'query ($after: String) { events(first: 200, after: $after) { pageInfo { endCursor hasNextPage } } }',
       { after },
     );

@@ -72,7 +72,13 @@ export class TestSocket {
       } else if (this.isClosed) {
         return undefined;
       } else {
-        await new Promise<void>((resolve) => (this.wake = resolve));
+        await new Promise<void>((resolve, reject) => {
+          const late = setTimeout(() => reject(new Error('nothing came within 30 s')), 30_000);
+          this.wake = () => {
+            clearTimeout(late);
+            resolve();
+          };
+        });
       }
     }
   }
