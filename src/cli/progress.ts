@@ -1,4 +1,3 @@
-import { Presets, SingleBar, type Options, type Params } from 'cli-progress';
 import { setBarClearing } from './print.ts';
 import { humanBytes } from './table.ts';
 import { visible } from './visible.ts';
@@ -11,50 +10,43 @@ export interface Progress {
 }
 
 const silent: Progress = { update: () => undefined, stop: () => undefined };
+const redrawMs = 200;
+/** To the start of the line, and empty it: all that a bar does to the terminal, so that lines between stay. */
+const emptyLine = '\r\u001b[K';
 
 /** Starts a bar. `verb`: what happens to the bytes, as "hashing". */
 export function startProgress(verb: string, totalBytes: number): Progress {
   const { stderr } = process;
   if (!stderr.isTTY) return silent;
   const startedAt = Date.now();
-  const bar = new SingleBar(
-    {
-      stream: stderr,
-      clearOnComplete: true,
-      forceRedraw: true,
-      linewrap: false,
-      fps: 5,
-      format: (options, params, payload: { now?: string }) =>
-        line(verb, options, params, payload.now ?? '', startedAt),
-    },
-    Presets.legacy,
-  );
-  bar.start(totalBytes, 0, { now: '' });
+  let done = 0;
+  let what = '';
+  const draw = () =>
+    stderr.write(emptyLine + barLine(verb, done, totalBytes, what, Date.now() - startedAt));
+  const clear = () => void stderr.write(emptyLine);
+  draw();
+  const timer = setInterval(draw, redrawMs);
   // What is printed between two redraws takes the bar's line; the next redraw comes by itself.
-  setBarClearing(() => stderr.write('\r\u001b[K'));
+  setBarClearing(clear);
   return {
-    update: (doneBytes, now) => bar.update(Math.min(doneBytes, totalBytes), { now }),
+    update: (doneBytes, now) => {
+      done = Math.min(doneBytes, totalBytes);
+      what = now;
+    },
     stop: () => {
+      clearInterval(timer);
       setBarClearing(() => undefined);
-      bar.stop();
+      clear();
     },
   };
 }
 
 const barWidth = 24;
 
-function line(
-  verb: string,
-  _options: Options,
-  params: Params,
-  now: string,
-  startedAt: number,
-): string {
-  const filled = Math.round(Math.min(1, params.progress) * barWidth);
-  const seconds = (Date.now() - startedAt) / 1000;
-  const speed = seconds > 0.5 ? `  ${humanBytes(params.value / seconds)}/s` : '';
+function barLine(verb: string, done: number, total: number, now: string, ms: number): string {
+  const filled = Math.round((total === 0 ? 1 : done / total) * barWidth);
+  const speed = ms > 500 ? `  ${humanBytes(done / (ms / 1000))}/s` : '';
   const head = `${verb} [${'#'.repeat(filled)}${'-'.repeat(barWidth - filled)}]`;
-  const counts = `${humanBytes(params.value)} of ${humanBytes(params.total)}${speed}`;
-  const text = `${head} ${counts}  ${visible(now)}`;
+  const text = `${head} ${humanBytes(done)} of ${humanBytes(total)}${speed}  ${visible(now)}`;
   return text.slice(0, Math.max(20, (process.stderr.columns || 80) - 1));
 }
