@@ -51,6 +51,8 @@ export const policy = {
   markBad: { OPERATOR: 'any', ADMIN: 'any' },
   clearBad: { ADMIN: 'any' },
   setRunVerdict: { DQM: 'any', OPERATOR: 'any', ADMIN: 'any' },
+  /** How many of what there are, finished or not: /metrics. */
+  readMetrics: { OPERATOR: 'any', ADMIN: 'any' },
   manageTokens: { ADMIN: 'any' },
 } as const satisfies Record<string, Partial<Record<AnyRole, Reach>>>;
 

@@ -19,8 +19,9 @@ import { serveGraphiql } from './graphiql.ts';
 import { makeApollo } from './graphql.ts';
 import { serveHealth } from './health.ts';
 import { limits } from './limits.ts';
+import { serveMetrics } from './metrics.ts';
 import { makeSchema } from './schema.ts';
-import { serveWebSockets } from './websocket.ts';
+import { serveWebSockets, type ServedSockets } from './websocket.ts';
 
 export interface HttpOptions {
   readonly host: string;
@@ -46,6 +47,8 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
 
   const app = makeApp(options, means, viewers);
   serveHealth(app, means);
+  let sockets: ServedSockets | undefined;
+  serveMetrics(app, means, viewerOf, () => sockets?.counts() ?? { sockets: 0, operations: 0 });
   serveExports(app, means, viewerOf);
   if (options.graphiql) await serveGraphiql(app);
   app.get('/', async (_request, reply) => reply.redirect('/graphiql', 302));
@@ -57,17 +60,18 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
     }),
   });
   await app.ready();
-  const sockets = serveWebSockets(app.server, schema, means, log);
+  const served = serveWebSockets(app.server, schema, means, log);
+  sockets = served;
   const address = await app
     .listen({ host: options.host, port: options.port })
     .catch(async (error: unknown) => {
-      await sockets.close();
+      await served.close();
       throw cannotListen(options, error);
     });
   return {
     address,
     async close() {
-      await sockets.close();
+      await served.close();
       await app.close();
       await apollo.stop();
     },
@@ -147,7 +151,7 @@ function makeApp(
   app.setNotFoundHandler((request, reply) =>
     reply.code(404).send({
       code: 'NOT_FOUND',
-      message: `nothing at ${request.url.slice(0, 200)}: there are /graphql, /graphiql, /export, /healthz and /readyz`,
+      message: `nothing at ${request.url.slice(0, 200)}: there are /graphql, /graphiql, /export, /healthz, /readyz and /metrics`,
       facts: {},
     }),
   );

@@ -19,6 +19,7 @@ import { messageOf, SweepbookError } from '../errors.ts';
 import { bearerToken } from './authorization.ts';
 import { toGraphQL, type FaultLog } from './errors.ts';
 import { demandComplexity, limits, shapeRule } from './limits.ts';
+import type { SocketCounts } from './metrics.ts';
 
 /** Why a WebSocket was closed; 4400 and up are those of graphql-transport-ws. */
 export const closeCodes = {
@@ -38,10 +39,25 @@ interface Peer {
   viewer: Viewer;
   waitingBytes: number;
   idleChecks: number;
+  /** Operations under way, by id: graphql-ws keeps them. */
+  readonly operations: Readonly<Record<string, unknown>>;
 }
+
+const newPeer = (token: string | undefined, viewer: Viewer, operations: Peer['operations']) => ({
+  token,
+  viewer,
+  waitingBytes: 0,
+  idleChecks: 0,
+  operations,
+});
 
 interface SocketLog extends FaultLog {
   warn(facts: object, message: string): void;
+}
+
+export interface ServedSockets {
+  counts(): SocketCounts;
+  close(): Promise<void>;
 }
 
 /** GraphQL over WebSocket on the server's own port. Returns how to close it. */
@@ -50,7 +66,7 @@ export function serveWebSockets(
   schema: GraphQLSchema,
   means: Means,
   log: SocketLog,
-): { close(): Promise<void> } {
+): ServedSockets {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: limits.webSocketMessageBytes });
   acceptUpgrades(server, sockets);
   const peers = new Map<WebSocket, Peer>();
@@ -58,11 +74,11 @@ export function serveWebSockets(
     {
       schema,
       connectionInitWaitTimeout: 10_000,
-      async onConnect({ connectionParams, extra }) {
+      async onConnect({ connectionParams, extra, subscriptions }) {
         try {
           const token = tokenOf(connectionParams, extra.request);
           const viewer = await authenticate(means.db, token);
-          peers.set(extra.socket, { token, viewer, waitingBytes: 0, idleChecks: 0 });
+          peers.set(extra.socket, newPeer(token, viewer, subscriptions));
           return true;
         } catch (error) {
           refuse(extra.socket, error);
@@ -96,6 +112,7 @@ export function serveWebSockets(
   );
   const timer = setInterval(() => void checkPeers(peers, means, log), checkMs);
   return {
+    counts: () => ({ sockets: sockets.clients.size, operations: operationsOf(peers.values()) }),
     async close() {
       clearInterval(timer);
       for (const socket of sockets.clients) {
@@ -104,6 +121,12 @@ export function serveWebSockets(
       await served.dispose();
     },
   };
+}
+
+function operationsOf(peers: Iterable<Peer>): number {
+  let sum = 0;
+  for (const peer of peers) sum += Object.keys(peer.operations).length;
+  return sum;
 }
 
 function acceptUpgrades(server: Server, sockets: WebSocketServer): void {
