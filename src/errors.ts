@@ -9,6 +9,7 @@ export const errorCodes = [
   'DATASET_SEALED',
   'DATASET_EMPTY',
   'DATASET_BAD',
+  'DATASET_NOT_CLOSED',
   'NOT_MERGED',
   'ALREADY_MERGED',
   'EVENT_COUNT_MISMATCH',

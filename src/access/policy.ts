@@ -43,7 +43,10 @@ export const policy = {
   createDataset: { ...production, IMPORTER: 'any' },
   /** Add and remove files, mark backed up, close, reopen, sweep. */
   changeDataset: { ...ownersAndOperators, IMPORTER: 'own' },
-  /** Create a dataset that belongs to somebody else. */
+  createContainer: production,
+  /** Put datasets into a container and take them out. */
+  changeContainer: { ...ownersAndOperators, IMPORTER: 'own' },
+  /** Create a dataset or a container that belongs to somebody else. */
   createForOthers: { OPERATOR: 'any', ADMIN: 'any' },
   backUp: { ...production, IMPORTER: 'any' },
   readBackups: { ...production, IMPORTER: 'any' },

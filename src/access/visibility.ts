@@ -43,12 +43,16 @@ export function seesRunFacts(viewer: Viewer, productionStatus: string): boolean 
   return productionStatus === 'AVAILABLE' || may(viewer, 'readProduction');
 }
 
-/** A line of the log (alias e, its dataset d): the dataset's lines with the dataset, AVAILABLE runs, the rest for production. */
+/**
+ * A line of the log (alias e, its dataset d): the dataset's lines with the dataset, AVAILABLE runs, containers for
+ * everybody, the rest for production.
+ */
 export function visibleEvent(viewer: Viewer): RawBuilder<boolean> {
   if (may(viewer, 'readProduction')) return sql<boolean>`true`;
   return sql<boolean>`((e.dataset_id is not null and ${visibleDataset(viewer)})
     or (e.kind in ('RUN_STATUS', 'RUN_VERDICT') and exists (
-      select from runs r where r.id = e.run_id and r.production_status = 'AVAILABLE')))`;
+      select from runs r where r.id = e.run_id and r.production_status = 'AVAILABLE'))
+    or e.container_id is not null)`;
 }
 
 /** The same for an event that is at hand. */
@@ -56,9 +60,11 @@ export interface SeenEvent {
   readonly kind: string;
   readonly dataset: Seen | undefined;
   readonly runIsAvailable: boolean;
+  readonly isOfContainer: boolean;
 }
 export function seesEvent(viewer: Viewer, event: SeenEvent): boolean {
   if (may(viewer, 'readProduction')) return true;
   if (event.dataset !== undefined) return seesDataset(viewer, event.dataset);
+  if (event.isOfContainer) return true;
   return (event.kind === 'RUN_STATUS' || event.kind === 'RUN_VERDICT') && event.runIsAvailable;
 }

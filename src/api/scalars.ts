@@ -8,9 +8,15 @@ export const Json: GraphQLScalarType = GraphQLJSON;
 
 const form = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)$/;
 
+/** The time that an RFC 3339 text means; undefined when it is none, or lacks its zone. */
+export function timeOf(text: string): Date | undefined {
+  const time = form.test(text) ? new Date(text) : undefined;
+  return time && !Number.isNaN(time.getTime()) ? time : undefined;
+}
+
 function parseTime(value: unknown): Date {
-  const time = typeof value === 'string' && form.test(value) ? new Date(value) : undefined;
-  if (time && !Number.isNaN(time.getTime())) return time;
+  const time = typeof value === 'string' ? timeOf(value) : undefined;
+  if (time) return time;
   throw new GraphQLError(
     `${JSON.stringify(value)} is not a time: write it as 2026-01-31T12:00:00Z (RFC 3339, with the zone)`,
     { extensions: { code: 'BAD_USER_INPUT' } },

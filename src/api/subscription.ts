@@ -28,6 +28,7 @@ export function follow(
           ? undefined
           : { isAvailable: event.datasetIsAvailable === true, owner: event.datasetOwner },
       runIsAvailable: event.runStatus === 'AVAILABLE',
+      isOfContainer: event.containerId !== null,
     });
   return closable(async function* (signal) {
     const lines = means.feed.follow(place, (event) => wants(event) && isSeen(event), signal);

@@ -23,6 +23,7 @@ export interface EventRow extends Place {
   readonly fileId: number | null;
   readonly runId: number | null;
   readonly backupId: number | null;
+  readonly containerId: number | null;
   readonly fromState: string | null;
   readonly toState: string | null;
   readonly facts: Record<string, unknown>;
@@ -35,7 +36,7 @@ export interface EventRow extends Place {
 
 const eventColumns = sql`e.xid::text as xid, e.id, e.kind, e.occurred_at as "occurredAt", e.actor, e.reason,
   e.dataset_id as "datasetId", e.file_id as "fileId", e.run_id as "runId", e.backup_id as "backupId",
-  e.from_state as "fromState", e.to_state as "toState", e.facts, d.name as "datasetName", d.kind as "datasetKind",
+  e.container_id as "containerId", e.from_state as "fromState", e.to_state as "toState", e.facts, d.name as "datasetName", d.kind as "datasetKind",
   d.owner as "datasetOwner", d.is_available as "datasetIsAvailable", r.production_status as "runStatus"`;
 
 /**
@@ -103,6 +104,7 @@ export interface EventConditions {
   readonly kind?: readonly string[] | null | undefined;
   readonly dataset?: string | null | undefined;
   readonly datasetId?: number | undefined;
+  readonly container?: string | null | undefined;
   readonly lfn?: string | null | undefined;
   readonly run?: number | null | undefined;
   readonly runSource?: string | null | undefined;
@@ -119,6 +121,9 @@ export function eventConditions(viewer: Viewer, filter: EventConditions): RawBui
       ? sql`e.dataset_id = (select id from datasets where name = ${filter.dataset})`
       : undefined,
     filter.datasetId === undefined ? undefined : sql`e.dataset_id = ${filter.datasetId}`,
+    filter.container
+      ? sql`e.container_id = (select id from containers where name = ${filter.container})`
+      : undefined,
     filter.lfn ? sql`e.file_id = (select id from files where lfn = ${filter.lfn})` : undefined,
     filter.run
       ? sql`e.run_id = (select id from runs where number = ${filter.run} and source = ${filter.runSource ?? 'DATA'})`

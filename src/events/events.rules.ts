@@ -1,4 +1,4 @@
-/** What a line of the log can tell. The same list stands in migrations/0001_event_log.sql. */
+/** What a line of the log can tell. The same list stands in the check of events.kind in the migrations. */
 export const eventKinds = [
   'RUN_STATUS',
   'RUN_VERDICT',
@@ -12,6 +12,8 @@ export const eventKinds = [
   'DATASET_FILES_REMOVED',
   'DATASET_MARKED_BAD',
   'DATASET_CLEARED',
+  'CONTAINER_CREATED',
+  'CONTAINER_CHANGED',
 ] as const;
 
 export type EventKind = (typeof eventKinds)[number];

@@ -17,6 +17,8 @@ export const EventKind = enumType<EventKindName>('EventKind', 'What a line of th
   DATASET_FILES_REMOVED: 'Files left a dataset.',
   DATASET_MARKED_BAD: 'A dataset was marked bad.',
   DATASET_CLEARED: 'A bad mark was taken off.',
+  CONTAINER_CREATED: 'A container was created.',
+  CONTAINER_CHANGED: 'Datasets came into a container or left it.',
 });
 
 @ObjectType('Event', {
@@ -65,6 +67,9 @@ export class EventFilter {
 
   @Field(() => String, { nullable: true, description: 'Of the dataset of this name.' })
   dataset?: string | null;
+
+  @Field(() => String, { nullable: true, description: 'Of the container of this name.' })
+  container?: string | null;
 
   @Field(() => String, { nullable: true, description: 'Of the file of this LFN.' })
   lfn?: string | null;

@@ -12,6 +12,20 @@ import {
   findBackupNode,
 } from '../backups/backups.resolver.ts';
 import { MassStoreResolver } from '../backups/mass-stores.resolver.ts';
+import {
+  ContainerContentResolver,
+  ContainerDeltaResolver,
+  ContainerMemberResolver,
+} from '../containers/container-content.resolver.ts';
+import { ContainerFeedResolver } from '../containers/container-feed.resolver.ts';
+import { ContainerMutations } from '../containers/containers.mutations.ts';
+import {
+  ContainerChangeResolver,
+  ContainerResolver,
+  DatasetContainersResolver,
+  EventContainerResolver,
+  findContainerNode,
+} from '../containers/containers.resolver.ts';
 import { DatasetFeedResolver } from '../datasets/dataset-feed.resolver.ts';
 import { DatasetMutations } from '../datasets/datasets.mutations.ts';
 import {
@@ -61,6 +75,8 @@ class NodeResolver {
         return findRunNode(context, key.id);
       case 'BackupRecord':
         return findBackupNode(context, key.id);
+      case 'Container':
+        return findContainerNode(context, key.id);
     }
   }
 }
@@ -96,6 +112,15 @@ export function makeSchema(): GraphQLSchema {
       DatasetFeedResolver,
       FileDatasetsResolver,
       EventDatasetResolver,
+      ContainerResolver,
+      ContainerContentResolver,
+      ContainerMemberResolver,
+      ContainerDeltaResolver,
+      ContainerChangeResolver,
+      ContainerMutations,
+      ContainerFeedResolver,
+      DatasetContainersResolver,
+      EventContainerResolver,
       SweepResolver,
       BackupProgressResolver,
       ExportResolver,
