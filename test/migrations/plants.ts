@@ -1,3 +1,4 @@
+import { containerPlants } from './container-plants.ts';
 import { backup, dataset, file, merge, run } from './world.ts';
 
 const set = (lfn: string, columns: string) =>
@@ -9,6 +10,7 @@ const log = (columns: string, values: string) =>
 
 /** What is planted, and what the checker must say of it. */
 export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
+  ...containerPlants,
   'a closed dataset with a file that has no backup': [
     `insert into dataset_files values (${dataset('closed')}, ${file('/merged/new')})`,
     /^I1: dataset closed is CLOSED with 3 files, 1 without a confirmed backup$/,

@@ -67,6 +67,17 @@ export const cleared = (name: string) => `
 export const lost = (lfn: string) => `
   update backup_records set status = 'LOST', last_error = 'no such file' where id = ${backup(lfn)};`;
 
+export const container = (name: string) => `(select id from containers where name = '${name}')`;
+export const newContainer = (name: string) =>
+  `insert into containers (name, owner) values ('${name}', 'anna');`;
+export const listed = (name: string, ...datasets: string[]) => `
+  insert into container_datasets (container_id, dataset_id)
+    select ${container(name)}, id from datasets where name in (${datasets.map((of) => `'${of}'`).join()});`;
+export const delisted = (name: string, ...datasets: string[]) => `
+  select set_config('sweepbook.reason', 'not wanted', true);
+  delete from container_datasets where container_id = ${container(name)}
+    and dataset_id in (select id from datasets where name in (${datasets.map((of) => `'${of}'`).join()}));`;
+
 /** Rows in every state of every noun. The names say how far each thing has come. */
 const steps: readonly string[] = [
   `insert into sites (name) values ('SLAC');
@@ -102,8 +113,11 @@ const steps: readonly string[] = [
     added('waived', '/merged/new') +
     moved('waived', 'CLOSED'),
   newDataset('bad', ['/merged/lost']) + moved('bad', 'BACKED_UP', 'CLOSED'),
-  lost('/merged/lost') + marked('bad'),
   newDataset('mended', ['/merged/twice']) + moved('mended', 'BACKED_UP', 'CLOSED'),
+  newContainer('list') + newContainer('void') + listed('list', 'closed', 'waived', 'swept', 'bad'),
+  listed('list', 'mended'),
+  delisted('list', 'swept'),
+  lost('/merged/lost') + marked('bad'),
   marked('mended') + cleared('mended') + lost('/merged/twice'),
   newDataset('reopened', ['/merged/safe', '/merged/safe2']) + moved('reopened', 'BACKED_UP'),
   `select set_config('sweepbook.reason', 'one file too many', true);` +
