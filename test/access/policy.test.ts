@@ -52,6 +52,8 @@ const queries: Record<string, Row> = {
   runs: { may: everybody, ask: () => page },
   backupRecords: { may: backers, ask: () => page },
   events: { may: everybody, ask: () => page },
+  container: { may: everybody, ask: () => '(name: "policy-list") { name }' },
+  containers: { may: everybody, ask: () => page },
   massStores: { may: everybody, ask: () => '{ name isUp }' },
   tokens: { may: admins, ask: () => '{ prefix }' },
 };
@@ -64,6 +66,16 @@ function steps(ask: (dataset: string) => string): { foreign: Row; own: Row } {
   };
 }
 const transition = steps((name) => `(input: { dataset: ${name}, reason: "a test" }) { changed }`);
+const listedIn = (input: string) => ({
+  foreign: {
+    may: operators,
+    ask: () => `(input: { container: "policy-list", ${input} }) { changed }`,
+  },
+  own: {
+    may: backers,
+    ask: (role: AnyRole) => `(input: { container: "policy-list-${role}", ${input} }) { changed }`,
+  },
+});
 const filesOf = steps((name) => `(input: { dataset: ${name}, lfns: [] }) { changed }`);
 
 const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
@@ -80,6 +92,12 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
     may: backers,
     ask: (role) => `(input: { name: "policy-made-by-${role}", kind: USER }) { changed }`,
   },
+  createContainer: {
+    may: producers,
+    ask: (role) => `(input: { name: "policy-list-by-${role}" }) { changed }`,
+  },
+  addToContainer: listedIn('datasets: []'),
+  removeFromContainer: listedIn('datasets: [], reason: "a test"'),
   addFilesToDataset: filesOf,
   removeFilesFromDataset: filesOf,
   markDatasetBackedUp: transition,
@@ -113,6 +131,7 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
 const subscriptions: Record<string, Row> = {
   datasetStatusChanged: { may: everybody, ask: () => '(after: $after) { to }' },
   runBecameAvailable: { may: everybody, ask: () => '(after: $after) { run { number } }' },
+  containerChanged: { may: everybody, ask: () => '(after: $after) { container { name } }' },
   backupProgress: { may: backers, ask: () => '{ status }' },
 };
 
@@ -130,8 +149,11 @@ beforeAll(async () => {
     tokens.set(role, await server.tokenOf(`somebody-${role}`, role));
     const own = { name: `policy-own-${role}`, kind: 'USER', owner: `somebody-${role}` };
     await mutate(operator, 'createDataset', own);
+    const list = { name: `policy-list-${role}`, owner: `somebody-${role}` };
+    await mutate(operator, 'createContainer', list);
   }
   await makeDataset(operator, 'policy-closed', 'CLOSED');
+  await mutate(operator, 'createContainer', { name: 'policy-list' });
   await makeDataset(operator, 'policy-bad', 'BAD');
   await mutate(
     operator,
