@@ -218,7 +218,7 @@ function changeFiles(verb: keyof typeof filesMutations) {
 }
 
 /** Names from a file, one a line; nothing without a file. */
-async function readList(file: string | undefined): Promise<string[]> {
+export async function readList(file: string | undefined): Promise<string[]> {
   if (file === undefined) return [];
   try {
     const content = file === '-' ? await readAll(process.stdin) : await readFile(file, 'utf8');

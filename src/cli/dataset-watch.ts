@@ -1,8 +1,8 @@
-import { readFile, rename, writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { messageOf, systemCode } from '../errors.ts';
+import { messageOf } from '../errors.ts';
 import { pause } from './client.ts';
 import { addVerb, runs, type Context } from './command.ts';
+import { readCursor, writeCursor } from './cursor-file.ts';
 import { historyOf, noDataset } from './dataset-facts.ts';
 import { CliError, exitCode, Interrupted, isTransient, type ExitCode } from './exit-codes.ts';
 import { complain } from './print.ts';
@@ -216,7 +216,7 @@ interface StreamError {
   readonly extensions?: Readonly<Record<string, unknown>>;
 }
 
-function refusalOf({ client }: Context, error: StreamError): CliError {
+export function refusalOf({ client }: Context, error: StreamError): CliError {
   const code = error.extensions?.['code'];
   return client.refusal({
     code: typeof code === 'string' ? code : 'INTERNAL',
@@ -225,7 +225,7 @@ function refusalOf({ client }: Context, error: StreamError): CliError {
 }
 
 /** A refusal ends the watch; whatever else happens to a connection is tried again. */
-function lostConnection(context: Context, error: unknown): CliError {
+export function lostConnection(context: Context, error: unknown): CliError {
   if (error instanceof CliError) return error;
   // A subscription that is refused ends with the list of its errors.
   if (Array.isArray(error) && error.length > 0) return refusalOf(context, error[0] as StreamError);
@@ -238,26 +238,4 @@ function lostConnection(context: Context, error: unknown): CliError {
     });
   }
   return new CliError(exitCode.tryLater, messageOf(error));
-}
-
-async function readCursor(file: string | undefined): Promise<string | undefined> {
-  if (file === undefined) return undefined;
-  try {
-    return (await readFile(file, 'utf8')).trim() || undefined;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw new CliError(exitCode.failed, `--cursor-file ${file}: ${messageOf(error)}`);
-  }
-}
-
-/** All or nothing: whoever reads it finds one whole cursor. */
-async function writeCursor(file: string | undefined, cursor: string): Promise<void> {
-  if (file === undefined) return;
-  const temporary = `${file}.${process.pid}.tmp`;
-  try {
-    await writeFile(temporary, `${cursor}\n`, { flush: true });
-    await rename(temporary, file);
-  } catch (error) {
-    throw new CliError(exitCode.failed, `--cursor-file ${file}: ${messageOf(error)}`);
-  }
 }

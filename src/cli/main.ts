@@ -4,6 +4,7 @@ import { SweepbookError, messageOf } from '../errors.ts';
 import { addBackupCommand } from './backup.ts';
 import { addGlobalOptions } from './command.ts';
 import { addConfigCommand } from './config.ts';
+import { addContainerCommands } from './containers.ts';
 import { addDatasetCommands } from './datasets.ts';
 import { CliError, exitCode, exitCodeOf } from './exit-codes.ts';
 import { addFileCommands } from './files.ts';
@@ -34,6 +35,7 @@ function makeProgram(): Command {
   addSweepCommand(program);
   addBackupCommand(program);
   addDatasetCommands(program);
+  addContainerCommands(program);
   addRunCommands(program);
   addFileCommands(program);
   addStoreCommands(program);

@@ -11,9 +11,14 @@ import {
   removeFromContainer,
 } from '../../src/containers/containers.service.ts';
 import { leftBetween, listMembers } from '../../src/containers/members.queries.ts';
-import { placeOf, presentPlace, type Moment } from '../../src/containers/moments.queries.ts';
+import {
+  placeOf,
+  presentPlace,
+  readMoment,
+  type Moment,
+} from '../../src/containers/moments.queries.ts';
 import { clearDatasetBad, markDatasetBad } from '../../src/datasets/bad-marks.service.ts';
-import { currentPlace, type Place } from '../../src/events/events.queries.ts';
+import { currentPlace, writePlace, type Place } from '../../src/events/events.queries.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { until } from '../support/until.ts';
 import { loadDatasets } from './load.ts';
@@ -247,4 +252,23 @@ test('a moment that is not certain yet is not guessed', async () => {
     });
   }
   expect(await presentPlace(db, { xid: '0', id: 0 })).toEqual({ xid: expect.any(String), id: 0 });
+});
+
+test('a moment in words is a time with its zone, or a marker', () => {
+  const read = (text: string) => readMoment('epoch', 'since', text);
+  expect(read('2026-01-31T13:00:00+01:00')).toEqual(new Date('2026-01-31T12:00:00Z'));
+  const place = { xid: '12345', id: 7 };
+  expect(read(writePlace('epoch', place))).toEqual(place);
+  for (const [text, code] of [
+    ['2026-01-31T12:00:00', 'BAD_USER_INPUT'],
+    ['2026-13-31T12:00:00Z', 'BAD_USER_INPUT'],
+    ['2026-yesterday', 'BAD_USER_INPUT'],
+    ['yesterday', 'INVALID_CURSOR'],
+    ['', 'INVALID_CURSOR'],
+    [writePlace('another', place), 'CURSOR_TOO_OLD'],
+  ] as const) {
+    expect(() => read(text)).toThrow(
+      expect.objectContaining({ code, facts: expect.objectContaining({ field: 'since' }) }),
+    );
+  }
 });

@@ -21,7 +21,7 @@ const roads = `query ($name: String!, $bad: String!, $asOf: DateTime, $marker: S
   container(name: $name) {
     datasetCount suspendedCount
     datasets { totalCount nodes { name dataset { name } } }
-    then: datasets(asOf: $asOf) { totalCount nodes { name isAvailable dataset { name } } }
+    past: datasets(asOf: $asOf) { totalCount nodes { name isAvailable dataset { name } } }
     there: datasets(marker: $marker) { totalCount nodes { name } }
     unavailableCount(marker: $marker)
     suspendedDatasets { totalCount nodes { name } }
@@ -39,7 +39,7 @@ interface Seen {
     suspendedCount: number;
     unavailableCount: number;
     datasets: { totalCount: number };
-    then: { totalCount: number; nodes: { name: string; isAvailable: boolean }[] };
+    past: { totalCount: number; nodes: { name: string; isAvailable: boolean }[] };
     history: { nodes: { kind: string; reason: string }[] };
     changedSince: {
       unavailableCount: number;
@@ -78,7 +78,7 @@ test('a bad member is shown by no road to who may not see it; its number and the
       suspendedCount: 1,
       unavailableCount: 1,
       datasets: { totalCount: 1 },
-      then: { totalCount: 1, nodes: [{ name: 'good-one', isAvailable: true }] },
+      past: { totalCount: 1, nodes: [{ name: 'good-one', isAvailable: true }] },
       suspendedDatasets: { totalCount: 0 },
       changedSince: { unavailableCount: 1, removed: { totalCount: 0, nodes: [] } },
     });
@@ -89,7 +89,7 @@ test('a bad member is shown by no road to who may not see it; its number and the
     expect(seen).toMatchObject({ containers: { totalCount: 0 } });
   }
   const seen = await operator.call<Seen>(roads, variables);
-  expect(seen.container.then.nodes).toMatchObject([
+  expect(seen.container.past.nodes).toMatchObject([
     { name: 'good-one', isAvailable: true },
     { name: 'torn-one', isAvailable: false },
   ]);
@@ -100,7 +100,7 @@ test('a bad member is shown by no road to who may not see it; its number and the
   await allTold(database);
   for (const { client } of strangers) {
     const again = await client.call<Seen>(roads, variables);
-    expect(again.container.then.totalCount).toBe(2);
+    expect(again.container.past.totalCount).toBe(2);
     // It left and came back: nothing is new.
     expect(again.container.changedSince).toEqual({
       unavailableCount: 0,

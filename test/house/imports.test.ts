@@ -37,7 +37,11 @@ test.each([
   ['runs', 'files'],
   ['files', 'backups'],
   ['backups', 'datasets'],
+  ['datasets', 'containers'],
   ['datasets', 'sweeps'],
+  ['containers', 'sweeps'],
+  ['sweeps', 'containers'],
+  ['worker', 'containers'],
   ['sweeps', 'worker'],
   ['sweeps', 'server'],
   ['storage', 'access'],
@@ -60,6 +64,8 @@ test.each([
 test.each([
   ['files', 'runs'],
   ['sweeps', 'datasets'],
+  ['containers', 'datasets'],
+  ['server', 'containers'],
   ['server', 'sweeps'],
   ['worker', 'storage'],
 ])('the check lets %s know %s', (left, right) => {
