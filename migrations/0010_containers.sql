@@ -187,10 +187,11 @@ begin
     select count(*), coalesce(sum(f.size_bytes), 0), coalesce(sum(f.event_count), 0)
     from (select distinct file_id from dataset_files where dataset_id = any ($2)) mine
     join files f on f.id = mine.file_id
-    where not exists (
-      select from dataset_files o
+    -- A look at each of these files, and never at all files of the container: limit keeps it so.
+    where (
+      select true from dataset_files o
       join container_memberships m on m.container_id = $1 and m.dataset_id = o.dataset_id and m.removed_id is null
-      where o.file_id = mine.file_id) $sql$ into files, bytes, events using c, ids;
+      where o.file_id = mine.file_id limit 1) is null $sql$ into files, bytes, events using c, ids;
 end
 $$;
 

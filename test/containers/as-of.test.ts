@@ -61,7 +61,7 @@ function apply({ listed, suspended, bad }: Model, command: Command): void {
   }
 }
 
-const size = 6;
+const size = 4;
 const some = fc.uniqueArray(fc.nat(size - 1), { minLength: 1, maxLength: 4 });
 const one = fc.tuple(fc.nat(size - 1));
 const command: fc.Arbitrary<Command> = fc.oneof(
@@ -155,7 +155,7 @@ async function play(commands: readonly Command[]): Promise<void> {
 
 test('any moment, and any two, are as a simple model says', async () => {
   console.log(`containers: MODEL_SEED=${seed} MODEL_RUNS=${numRuns}`);
-  await fc.assert(fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 8 }), play), {
+  await fc.assert(fc.asyncProperty(fc.array(command, { minLength: 1, maxLength: 10 }), play), {
     seed,
     numRuns,
     endOnFailure: true,
