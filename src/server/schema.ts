@@ -28,6 +28,15 @@ import {
   findFileNode,
   RunFilesResolver,
 } from '../files/files.resolver.ts';
+import { GoodRunsResolver } from '../production/good-runs.resolver.ts';
+import { RunProductionResolver } from '../production/run-production.resolver.ts';
+import {
+  StuckDatasetResolver,
+  StuckResolver,
+  StuckSweepResolver,
+} from '../production/stuck.resolver.ts';
+import { TotalsResolver } from '../production/totals.resolver.ts';
+import { DqmResolver } from '../runs/dqm.resolver.ts';
 import {
   EventRunResolver,
   findRunNode,
@@ -99,6 +108,13 @@ export function makeSchema(): GraphQLSchema {
       SweepResolver,
       BackupProgressResolver,
       ExportResolver,
+      DqmResolver,
+      RunProductionResolver,
+      GoodRunsResolver,
+      StuckResolver,
+      StuckSweepResolver,
+      StuckDatasetResolver,
+      TotalsResolver,
     ],
     scalarsMap: [{ type: Date, scalar: DateTime }],
     // Forms are checked by the rules, which name the field, the value and the way out.
