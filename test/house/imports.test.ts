@@ -38,8 +38,12 @@ test.each([
   ['files', 'backups'],
   ['backups', 'datasets'],
   ['datasets', 'sweeps'],
+  ['sweeps', 'production'],
   ['sweeps', 'worker'],
   ['sweeps', 'server'],
+  ['production', 'worker'],
+  ['production', 'server'],
+  ['worker', 'production'],
   ['storage', 'access'],
   ['storage', 'database'],
   ['database', 'events'],
@@ -60,7 +64,8 @@ test.each([
 test.each([
   ['files', 'runs'],
   ['sweeps', 'datasets'],
-  ['server', 'sweeps'],
+  ['production', 'sweeps'],
+  ['server', 'production'],
   ['worker', 'storage'],
 ])('the check lets %s know %s', (left, right) => {
   const said = lint({
