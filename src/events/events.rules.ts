@@ -16,6 +16,11 @@ export const eventKinds = [
 
 export type EventKind = (typeof eventKinds)[number];
 
+/** Lines of datasets and runs, which others than production may see; the rest tells of files and backups. */
+export const kindsForAll: ReadonlySet<EventKind> = new Set(
+  eventKinds.filter((kind) => kind.startsWith('DATASET_') || kind.startsWith('RUN_')),
+);
+
 /** One step of a life cycle; `from` is '' where life begins. */
 export interface Step<State extends string> {
   readonly from: State | '';

@@ -13,6 +13,12 @@ import {
 } from '../backups/backups.resolver.ts';
 import { MassStoreResolver } from '../backups/mass-stores.resolver.ts';
 import { DatasetFeedResolver } from '../datasets/dataset-feed.resolver.ts';
+import {
+  DatasetRunResolver,
+  DatasetRunsResolver,
+  RunDatasetsResolver,
+  RunsOfDatasetResolver,
+} from '../datasets/dataset-runs.resolver.ts';
 import { DatasetMutations } from '../datasets/datasets.mutations.ts';
 import {
   DatasetResolver,
@@ -28,6 +34,7 @@ import {
   findFileNode,
   RunFilesResolver,
 } from '../files/files.resolver.ts';
+import { ParentageResolver, RelativeResolver } from '../files/parentage.resolver.ts';
 import {
   EventRunResolver,
   findRunNode,
@@ -86,6 +93,8 @@ export function makeSchema(): GraphQLSchema {
       FileResolver,
       FileResultResolver,
       RunFilesResolver,
+      ParentageResolver,
+      RelativeResolver,
       EventFileResolver,
       BackupResolver,
       BackupRequestResultResolver,
@@ -94,6 +103,10 @@ export function makeSchema(): GraphQLSchema {
       DatasetResolver,
       DatasetMutations,
       DatasetFeedResolver,
+      DatasetRunsResolver,
+      DatasetRunResolver,
+      RunsOfDatasetResolver,
+      RunDatasetsResolver,
       FileDatasetsResolver,
       EventDatasetResolver,
       SweepResolver,
