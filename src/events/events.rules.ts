@@ -18,6 +18,11 @@ export const eventKinds = [
 
 export type EventKind = (typeof eventKinds)[number];
 
+/** Lines of datasets, runs and containers, which others than production may see; the rest tells of files and backups. */
+export const kindsForAll: ReadonlySet<EventKind> = new Set(
+  eventKinds.filter((kind) => /^(DATASET|RUN|CONTAINER)_/.test(kind)),
+);
+
 /** One step of a life cycle; `from` is '' where life begins. */
 export interface Step<State extends string> {
   readonly from: State | '';

@@ -1,8 +1,9 @@
 import type { Viewer } from '../access/policy.ts';
-import { findDataset, runsOfDataset } from '../datasets/datasets.queries.ts';
+import { findDataset } from '../datasets/datasets.queries.ts';
 import type { Db } from '../database/orm.ts';
 import { allOf, rows, sql } from '../database/sql.ts';
 import { badInput } from '../errors.ts';
+import { numberIn } from '../runs/runs.queries.ts';
 import { parseRunRanges, type RunSource } from '../runs/runs.rules.ts';
 import { rangesText } from './good-runs.rules.ts';
 
@@ -44,10 +45,10 @@ export async function goodRuns(
     select r.number, r.event_count as "eventCount", r.luminosity from runs r
     where ${allOf([
       sql`r.verdict = 'GOOD' and r.production_status = 'AVAILABLE' and r.source = ${asked.source}`,
-      ranges &&
-        sql`exists (select from jsonb_to_recordset(${JSON.stringify(ranges)}::jsonb) as x (first integer, last integer)
-          where r.number between x.first and x.last)`,
-      dataset && runsOfDataset(dataset.id),
+      ranges && numberIn(sql`r.number`, ranges),
+      dataset &&
+        sql`exists (select from dataset_runs x
+          where x.dataset_id = ${dataset.id} and x.source = r.source and x.number = r.number)`,
     ])}
     order by r.number limit ${mostGoodRuns + 1}`,
   );

@@ -27,6 +27,12 @@ import {
   findContainerNode,
 } from '../containers/containers.resolver.ts';
 import { DatasetFeedResolver } from '../datasets/dataset-feed.resolver.ts';
+import {
+  DatasetRunResolver,
+  DatasetRunsResolver,
+  RunDatasetsResolver,
+  RunsOfDatasetResolver,
+} from '../datasets/dataset-runs.resolver.ts';
 import { DatasetMutations } from '../datasets/datasets.mutations.ts';
 import {
   DatasetResolver,
@@ -42,6 +48,7 @@ import {
   findFileNode,
   RunFilesResolver,
 } from '../files/files.resolver.ts';
+import { ParentageResolver, RelativeResolver } from '../files/parentage.resolver.ts';
 import { GoodRunsResolver } from '../production/good-runs.resolver.ts';
 import { RunProductionResolver } from '../production/run-production.resolver.ts';
 import {
@@ -111,6 +118,8 @@ export function makeSchema(): GraphQLSchema {
       FileResolver,
       FileResultResolver,
       RunFilesResolver,
+      ParentageResolver,
+      RelativeResolver,
       EventFileResolver,
       BackupResolver,
       BackupRequestResultResolver,
@@ -119,6 +128,10 @@ export function makeSchema(): GraphQLSchema {
       DatasetResolver,
       DatasetMutations,
       DatasetFeedResolver,
+      DatasetRunsResolver,
+      DatasetRunResolver,
+      RunsOfDatasetResolver,
+      RunDatasetsResolver,
       FileDatasetsResolver,
       EventDatasetResolver,
       ContainerResolver,
