@@ -31,7 +31,7 @@ alter table dataset_files disable trigger dataset_files_kept;
 update dataset_files df set lfn = f.lfn from files f where f.id = df.file_id;
 alter table dataset_files enable always trigger dataset_files_kept;
 alter table dataset_files add constraint dataset_files_lfn_check check (lfn is not null);
-create index dataset_files_by_lfn on dataset_files (dataset_id, lfn);
+create unique index dataset_files_by_lfn on dataset_files (dataset_id, lfn) include (file_id);
 
 create function dataset_files_name() returns trigger language plpgsql as $$
 begin
