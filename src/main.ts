@@ -16,6 +16,7 @@ import { openDatabase, type Db } from './database/orm.ts';
 import { messageOf, SweepbookError } from './errors.ts';
 import { EventFeed } from './events/event-feed.ts';
 import { readEpoch } from './events/events.queries.ts';
+import { keepFolding } from './production/totals.service.ts';
 import { serveHttp } from './server/http.ts';
 import { prepareDirectoryStore } from './storage/directory.ts';
 import { OpenStores } from './storage/open.ts';
@@ -192,6 +193,10 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
       await listener.close();
       await feed.close();
     });
+    const folding = keepFolding(db, (error) =>
+      log.warn({ error: hideSecrets(messageOf(error)) }, 'totals: will be folded later'),
+    );
+    opened.add('totals', () => folding.close());
     if (worker) opened.add('worker', () => worker.stop());
     const means: Means = {
       db,

@@ -50,6 +50,8 @@ export const policy = {
   createForOthers: { OPERATOR: 'any', ADMIN: 'any' },
   backUp: { ...production, IMPORTER: 'any' },
   readBackups: { ...production, IMPORTER: 'any' },
+  /** What is stuck in production, and why. */
+  readStuck: production,
   waiveBackup: { ADMIN: 'any' },
   markBad: { OPERATOR: 'any', ADMIN: 'any' },
   clearBad: { ADMIN: 'any' },

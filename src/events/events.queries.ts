@@ -43,7 +43,7 @@ const eventColumns = sql`e.xid::text as xid, e.id, e.kind, e.occurred_at as "occ
  * Lines below the oldest running transaction: nothing can come in among them any more.
  * Reading by id alone would skip what commits late.
  */
-const settled = sql`e.xid < pg_snapshot_xmin(pg_current_snapshot())`;
+export const settled = sql`e.xid < pg_snapshot_xmin(pg_current_snapshot())`;
 
 const afterPlace = (place: Place) =>
   sql`(e.xid, e.id) > (${place.xid}::text::xid8, ${place.id}::bigint)`;

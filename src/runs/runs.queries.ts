@@ -85,7 +85,7 @@ export interface RunConditions {
 }
 
 /** By what is hidden of a run in production one cannot look for it either. */
-function runConditions(viewer: Viewer, filter: RunConditions): RawBuilder<unknown> {
+export function runConditions(viewer: Viewer, filter: RunConditions): RawBuilder<unknown> {
   const ranges = filter.numbers ? parseRunRanges(filter.numbers) : undefined;
   const asksForFacts = filter.verdict != null || filter.stream != null;
   return allOf([

@@ -42,6 +42,15 @@ import {
   findFileNode,
   RunFilesResolver,
 } from '../files/files.resolver.ts';
+import { GoodRunsResolver } from '../production/good-runs.resolver.ts';
+import { RunProductionResolver } from '../production/run-production.resolver.ts';
+import {
+  StuckDatasetResolver,
+  StuckResolver,
+  StuckSweepResolver,
+} from '../production/stuck.resolver.ts';
+import { TotalsResolver } from '../production/totals.resolver.ts';
+import { DqmResolver } from '../runs/dqm.resolver.ts';
 import {
   EventRunResolver,
   findRunNode,
@@ -124,6 +133,13 @@ export function makeSchema(): GraphQLSchema {
       SweepResolver,
       BackupProgressResolver,
       ExportResolver,
+      DqmResolver,
+      RunProductionResolver,
+      GoodRunsResolver,
+      StuckResolver,
+      StuckSweepResolver,
+      StuckDatasetResolver,
+      TotalsResolver,
     ],
     scalarsMap: [{ type: Date, scalar: DateTime }],
     // Forms are checked by the rules, which name the field, the value and the way out.

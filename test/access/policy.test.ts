@@ -56,6 +56,10 @@ const queries: Record<string, Row> = {
   containers: { may: everybody, ask: () => page },
   massStores: { may: everybody, ask: () => '{ name isUp }' },
   tokens: { may: admins, ask: () => '{ prefix }' },
+  runsAvailable: { may: everybody, ask: () => page },
+  goodRuns: { may: everybody, ask: () => '{ ranges }' },
+  totals: { may: everybody, ask: () => '(by: [STREAM]) { fileCount }' },
+  stuck: { may: producers, ask: () => '{ asOf }' },
 };
 
 /** A step on a dataset that is not the caller's, and on one that is. */

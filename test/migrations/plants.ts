@@ -264,4 +264,21 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
     set('/merged/copying', 'attempt = 0'),
     /^I5: backup \d+ is at attempt 0, and its events tell of attempt 1$/,
   ],
+  'a total that was changed by hand': [
+    `update file_totals set bytes = bytes + 1 where store_id is null and kind = 'RUN_FILE'`,
+    /^totals: REGISTERED RUN_FILE of stream AllEvents, release , site \d+: the totals say \(5,46,501\), there are \(5,46,500\)$/,
+  ],
+  'a change of totals that was lost': [
+    `delete from file_total_changes where store_id is null and safe_files <> 0`,
+    /^totals: [A-Z_]+ MERGED_FILE of stream AllEvents/,
+  ],
+  'a close that the totals did not hear of': [
+    `delete from publication_changes where dataset_id = ${dataset('mended')}`,
+    /^totals: PUBLISHED MERGED_FILE .*: the totals say/,
+  ],
+  'a copy that is counted twice': [
+    `insert into file_total_changes (store_id, site_id, kind, files)
+     select store_id, site_id, kind, 1 from file_totals where store_id is not null limit 1`,
+    /^totals: store \d+ holds .* confirmed MERGED_FILE, and the totals say/,
+  ],
 };

@@ -112,6 +112,8 @@ const steps: readonly string[] = [
    values ('waived', 'USER', 'anna', true, 'calibration, made again at will');` +
     added('waived', '/merged/new') +
     moved('waived', 'CLOSED'),
+  // Some of it is folded into the totals, some is not.
+  'update totals_state set folded_at = now();',
   newDataset('bad', ['/merged/lost']) + moved('bad', 'BACKED_UP', 'CLOSED'),
   newDataset('mended', ['/merged/twice']) + moved('mended', 'BACKED_UP', 'CLOSED'),
   newContainer('list') + newContainer('void') + listed('list', 'closed', 'waived', 'swept', 'bad'),

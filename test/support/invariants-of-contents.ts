@@ -189,4 +189,45 @@ export const contentChecks: readonly Check[] = [
         on b.file_id = df.file_id
       where d.sealed and d.status = 'OPEN' group by d.id having count(b.file_id) = count(*)`,
   },
+  {
+    invariant: 'totals',
+    sql: `
+      with truth as (
+        select f.site_id, f.kind, f.stream, f.release, case
+            when s.is_shown and b.file_id is null then 'PUBLISHED_WITHOUT_BACKUP'
+            when s.is_shown then 'PUBLISHED' when b.file_id is not null then 'BACKED_UP' else 'REGISTERED' end as status,
+          f.size_bytes, coalesce(f.event_count, 0) as events
+        from files f
+        left join (select distinct file_id from backup_records where status = 'CONFIRMED') b on b.file_id = f.id
+        left join (
+          select distinct df.file_id, true as is_shown from dataset_files df join datasets d on d.id = df.dataset_id
+          left join (${standingMarks}) m on m.dataset_id = d.id
+          where d.status = 'CLOSED' and m.n is null) s on s.file_id = f.id), counted as (
+        select site_id, kind, stream, release, status, count(*) as files, sum(events) as events,
+          sum(size_bytes) as bytes
+        from truth group by site_id, kind, stream, release, status)
+      select format('%s %s of stream %s, release %s, site %s: the totals say %s, there are %s', coalesce(t.status, c.status),
+        coalesce(t.kind, c.kind), coalesce(t.stream, c.stream), coalesce(t.release, c.release),
+        coalesce(t.site_id, c.site_id), (t.files, t.events, t.bytes), (c.files, c.events, c.bytes))
+      from file_status_totals t full join counted c
+        on (t.site_id, t.kind, t.status, coalesce(t.stream, ''), coalesce(t.release, ''))
+         = (c.site_id, c.kind, c.status, coalesce(c.stream, ''), coalesce(c.release, ''))
+      where (t.files, t.events, t.bytes) is distinct from (c.files, c.events, c.bytes)`,
+  },
+  {
+    invariant: 'totals',
+    sql: `
+      with told as (
+        select store_id, kind, sum(files) as files, sum(events) as events, sum(bytes) as bytes
+        from (select store_id, kind, files, events, bytes from file_totals
+              union all select store_id, kind, files, events, bytes from file_total_changes) t
+        where store_id is not null group by store_id, kind having sum(files) <> 0), counted as (
+        select b.store_id, f.kind, count(*) as files, sum(coalesce(f.event_count, 0)) as events,
+          sum(f.size_bytes) as bytes
+        from backup_records b join files f on f.id = b.file_id where b.status = 'CONFIRMED' group by b.store_id, f.kind)
+      select format('store %s holds %s confirmed %s, and the totals say %s', coalesce(t.store_id, c.store_id),
+        (c.files, c.events, c.bytes), coalesce(t.kind, c.kind), (t.files, t.events, t.bytes))
+      from told t full join counted c on (t.store_id, t.kind) = (c.store_id, c.kind)
+      where (t.files, t.events, t.bytes) is distinct from (c.files, c.events, c.bytes)`,
+  },
 ];
