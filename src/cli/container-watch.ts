@@ -1,13 +1,10 @@
 import type { Command } from 'commander';
-import { pause } from './client.ts';
 import { addVerb, runs, type Context } from './command.ts';
 import { noContainer } from './container-facts.ts';
 import { readCursor, writeCursor } from './cursor-file.ts';
-import { lostConnection, refusalOf } from './dataset-watch.ts';
-import { Interrupted, isTransient, type ExitCode } from './exit-codes.ts';
-import { complain } from './print.ts';
-import { subscribe } from './subscribe.ts';
+import { exitCode, Interrupted, type ExitCode } from './exit-codes.ts';
 import { counted } from './table.ts';
+import { watchLog } from './watching.ts';
 
 export function addContainerWatchCommand(noun: Command): void {
   const command = addVerb(noun, 'watch <name>', 'each change of its content, as it happens')
@@ -43,8 +40,6 @@ const watchQuery = `subscription Watch($filter: ContainerEventFilter, $after: St
   }
 }`;
 
-const backoffMs = { first: 250, longest: 10_000 };
-
 async function watch(context: Context, options: WatchOptions, name: string): Promise<ExitCode> {
   const { client, signal } = context;
   const { container } = await client.call<{ container: { marker: string } | null }>(startQuery, {
@@ -52,63 +47,21 @@ async function watch(context: Context, options: WatchOptions, name: string): Pro
   });
   if (container === null) throw noContainer(name);
   let cursor = options.after ?? (await readCursor(options.cursorFile)) ?? container.marker;
-  let delayMs = backoffMs.first;
-  let isOutage = false;
-  const onConnected = () => {
-    delayMs = backoffMs.first;
-    isOutage = false;
-  };
   try {
-    for (;;) {
-      try {
-        for await (const told of listen(context, name, cursor, onConnected)) {
-          await context.output.result(told, lineOf(told));
-          cursor = told.cursor;
-          await writeCursor(options.cursorFile, cursor);
-        }
-      } catch (error) {
-        signal.throwIfAborted();
-        if (!isTransient(error)) throw error;
-      }
-      signal.throwIfAborted();
-      if (!isOutage) {
-        complain(`the connection to ${client.settings.url} is lost: trying again until it is back`);
-      }
-      isOutage = true;
-      await pause(delayMs * (0.5 + Math.random() / 2), signal);
-      delayMs = Math.min(delayMs * 2, backoffMs.longest);
-    }
+    await watchLog<{ containerChanged: Told }>(context, {
+      query: watchQuery,
+      variables: () => ({ filter: { container: name }, after: cursor }),
+      take: async ({ containerChanged: told }) => {
+        await context.output.result(told, lineOf(told));
+        cursor = told.cursor;
+        await writeCursor(options.cursorFile, cursor);
+        return false;
+      },
+    });
+    return exitCode.done;
   } catch (error) {
     if (!(error instanceof Interrupted) && !signal.aborted) throw error;
     throw new Interrupted(`continue with: sweepbook container watch ${name} --after ${cursor}`);
-  }
-}
-
-async function* listen(
-  context: Context,
-  container: string,
-  after: string,
-  onConnected: () => void,
-): AsyncGenerator<Told, void, undefined> {
-  const { client, signal } = context;
-  const connection = subscribe<{ containerChanged: Told }>(
-    client.settings,
-    watchQuery,
-    { filter: { container }, after },
-    onConnected,
-  );
-  const stop = () => connection.dispose();
-  signal.addEventListener('abort', stop, { once: true });
-  try {
-    for await (const { data, errors } of connection.items) {
-      if (errors?.[0]) throw refusalOf(context, errors[0]);
-      if (data) yield data.containerChanged;
-    }
-  } catch (error) {
-    throw lostConnection(context, error);
-  } finally {
-    signal.removeEventListener('abort', stop);
-    connection.dispose();
   }
 }
 

@@ -1,13 +1,10 @@
 import type { Command } from 'commander';
-import { messageOf } from '../errors.ts';
-import { pause } from './client.ts';
 import { addVerb, runs, type Context } from './command.ts';
 import { readCursor, writeCursor } from './cursor-file.ts';
 import { historyOf, noDataset } from './dataset-facts.ts';
-import { CliError, exitCode, Interrupted, isTransient, type ExitCode } from './exit-codes.ts';
-import { complain } from './print.ts';
-import { subscribe } from './subscribe.ts';
+import { exitCode, Interrupted, type ExitCode } from './exit-codes.ts';
 import { readSweep } from './sweep-follow.ts';
+import { SeenCursors, watchLog } from './watching.ts';
 
 export function addWatchCommand(noun: Command, status: (text: string) => string): void {
   const command = addVerb(noun, 'watch <name>', 'each change of its status, as it happens')
@@ -51,19 +48,13 @@ async function watch(context: Context, options: WatchOptions, name: string): Pro
   }
 }
 
-const backoffMs = { first: 250, longest: 10_000 };
-const rememberedCursors = 10_000;
-
 class Watcher {
   cursor: string | undefined;
   readonly #context: Context;
   readonly #options: WatchOptions;
   readonly #name: string;
-  /** The server sends at least once; we print once. */
-  readonly #seen = new Set<string>();
+  readonly #seen = new SeenCursors();
   #isReached = false;
-  #delayMs = backoffMs.first;
-  #isOutage = false;
 
   constructor(context: Context, options: WatchOptions, name: string) {
     this.#context = context;
@@ -72,24 +63,18 @@ class Watcher {
   }
 
   async run(): Promise<void> {
-    const { client, signal } = this.#context;
     this.cursor = this.#options.after ?? (await readCursor(this.#options.cursorFile));
     await this.#start();
-    while (!this.#isReached) {
-      try {
-        await this.#listen();
-      } catch (error) {
-        signal.throwIfAborted();
-        if (!isTransient(error)) throw error;
-      }
-      if (this.#isReached) return;
-      if (!this.#isOutage) {
-        this.#isOutage = true;
-        complain(`the connection to ${client.settings.url} is lost: trying again until it is back`);
-      }
-      await pause(this.#delayMs * (0.5 + Math.random() / 2), signal);
-      this.#delayMs = Math.min(this.#delayMs * 2, backoffMs.longest);
-    }
+    if (this.#isReached) return;
+    await watchLog<WatchData>(this.#context, {
+      query: watchQuery,
+      variables: () => ({ filter: { dataset: this.#name }, after: this.cursor }),
+      take: async ({ datasetStatusChanged }) => {
+        const { dataset, ...event } = datasetStatusChanged;
+        await this.#print({ dataset: dataset.name, ...event });
+        return this.#isReached;
+      },
+    });
   }
 
   /** The present state, read from the history, so that its cursor and what follows fit together. */
@@ -139,36 +124,6 @@ class Watcher {
     this.#isReached = isAfter;
   }
 
-  async #listen(): Promise<void> {
-    const { client, signal } = this.#context;
-    const connection = subscribe<WatchData>(
-      client.settings,
-      watchQuery,
-      { filter: { dataset: this.#name }, after: this.cursor },
-      () => {
-        this.#delayMs = backoffMs.first;
-        this.#isOutage = false;
-      },
-    );
-    const stop = () => connection.dispose();
-    signal.addEventListener('abort', stop, { once: true });
-    try {
-      for await (const { data, errors } of connection.items) {
-        if (errors?.[0]) throw refusalOf(this.#context, errors[0]);
-        if (!data) continue;
-        const { dataset, ...event } = data.datasetStatusChanged;
-        await this.#print({ dataset: dataset.name, ...event });
-        if (this.#isReached) return;
-      }
-    } catch (error) {
-      throw lostConnection(this.#context, error);
-    } finally {
-      signal.removeEventListener('abort', stop);
-      connection.dispose();
-    }
-    signal.throwIfAborted();
-  }
-
   #hasPassed(status: string): boolean {
     const order = ['OPEN', 'BACKED_UP', 'CLOSED'];
     const { until } = this.#options;
@@ -177,10 +132,7 @@ class Watcher {
   }
 
   async #print(event: WatchLine, isPresent = false): Promise<void> {
-    if (this.#seen.has(event.cursor)) return;
-    this.#seen.add(event.cursor);
-    const [oldest] = this.#seen;
-    if (this.#seen.size > rememberedCursors && oldest !== undefined) this.#seen.delete(oldest);
+    if (!this.#seen.isNew(event.cursor)) return;
     await this.#context.output.result(
       isPresent ? { ...event, isPresent } : event,
       lineOf(event, isPresent),
@@ -210,32 +162,3 @@ const watchQuery = `subscription Watch($filter: DatasetEventFilter, $after: Stri
     cursor from to actor reason occurredAt badMark { reason } dataset { name }
   }
 }`;
-
-interface StreamError {
-  readonly message: string;
-  readonly extensions?: Readonly<Record<string, unknown>>;
-}
-
-export function refusalOf({ client }: Context, error: StreamError): CliError {
-  const code = error.extensions?.['code'];
-  return client.refusal({
-    code: typeof code === 'string' ? code : 'INTERNAL',
-    message: error.message,
-  });
-}
-
-/** A refusal ends the watch; whatever else happens to a connection is tried again. */
-export function lostConnection(context: Context, error: unknown): CliError {
-  if (error instanceof CliError) return error;
-  // A subscription that is refused ends with the list of its errors.
-  if (Array.isArray(error) && error.length > 0) return refusalOf(context, error[0] as StreamError);
-  const closed = error as { code?: unknown; reason?: unknown };
-  if (closed.code === 4401 || closed.code === 4403) {
-    const message = typeof closed.reason === 'string' ? closed.reason : '';
-    return context.client.refusal({
-      code: closed.code === 4401 ? 'UNAUTHENTICATED' : 'FORBIDDEN',
-      message,
-    });
-  }
-  return new CliError(exitCode.tryLater, messageOf(error));
-}

@@ -13,8 +13,10 @@ import { complain, flushed } from './print.ts';
 import { addRunCommands } from './runs.ts';
 import { addServeCommand } from './serve.ts';
 import { addStoreCommands } from './stores.ts';
+import { addStuckCommand } from './stuck.ts';
 import { addSweepCommand } from './sweep.ts';
 import { addTokenCommands } from './tokens.ts';
+import { addTotalsCommand } from './totals.ts';
 import { addWhoamiCommand } from './whoami.ts';
 import { addWorkerCommand } from './worker.ts';
 
@@ -39,6 +41,8 @@ function makeProgram(): Command {
   addRunCommands(program);
   addFileCommands(program);
   addStoreCommands(program);
+  addStuckCommand(program);
+  addTotalsCommand(program);
   addTokenCommands(program);
   addWhoamiCommand(program);
   addConfigCommand(program);

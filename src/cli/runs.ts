@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { addNoun, addVerb, runs, wholeNumber, wordOf, type Context } from './command.ts';
 import { CliError, exitCode } from './exit-codes.ts';
+import { addRunQuestions } from './run-production.ts';
 import { addListOptions, paged, pageFields, type Connection, type ListOptions } from './pages.ts';
 
 const sources = ['DATA', 'SIMULATION'];
@@ -22,6 +23,7 @@ export function addRunCommands(program: Command): void {
     .argument('<verdict>', 'GOOD or BAD', wordOf(verdicts))
     .option('--comment <text>', 'why');
   runs<VerdictOptions, [number, string]>(verdict, setVerdict);
+  addRunQuestions(noun, withSource, sources);
 }
 
 function withSource(command: Command): Command {
