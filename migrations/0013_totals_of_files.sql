@@ -87,49 +87,39 @@ language sql stable as $$
 $$;
 
 -- Every file has one status: PUBLISHED (everybody sees it), PUBLISHED_WITHOUT_BACKUP (the same, and its backup was
--- waived), BACKED_UP (safe, and not shown yet or not any more), REGISTERED (neither).
-create view file_status_totals as
+-- waived), BACKED_UP (safe, and not shown yet or not any more), REGISTERED (neither). Lines of one group are to be
+-- summed: a line alone says little, and may be negative.
+create view file_status_parts as
   with part as (
     select site_id, kind, stream, release, files, events, bytes, safe_files, safe_events, safe_bytes,
-      shown_files, shown_events, shown_bytes, 0 as bare_files, 0 as bare_events, 0 as bare_bytes
+      shown_files, shown_events, shown_bytes
     from file_totals where store_id is null
     union all
     select site_id, kind, stream, release, files, events, bytes, safe_files, safe_events, safe_bytes,
-      shown_files, shown_events, shown_bytes, 0, 0, 0
+      shown_files, shown_events, shown_bytes
     from file_total_changes where store_id is null
     union all
-    select site_id, kind, stream, release, 0, 0, 0, 0, 0, 0, files, events, bytes, 0, 0, 0
-    from publication_steps(array(select distinct dataset_id from publication_changes))
-    union all
-    -- What only a dataset with a waived backup shows; safe ones count as PUBLISHED.
-    select f.site_id, f.kind, f.stream, f.release, 0, 0, 0, 0, 0, 0,
-      case when f.confirmed_copies > 0 then 1 else 0 end,
-      case when f.confirmed_copies > 0 then coalesce(f.event_count, 0) else 0 end,
-      case when f.confirmed_copies > 0 then f.size_bytes else 0 end,
-      case when f.confirmed_copies = 0 then 1 else 0 end,
-      case when f.confirmed_copies = 0 then coalesce(f.event_count, 0) else 0 end,
-      case when f.confirmed_copies = 0 then f.size_bytes else 0 end
-    from (
-      select distinct df.file_id from datasets d join dataset_files df on df.dataset_id = d.id
-      where d.is_available and d.backup_waived) w
-    join files f on f.id = w.file_id
-    where not exists (
-      select from dataset_files df join datasets d on d.id = df.dataset_id
-      where df.file_id = w.file_id and d.is_available and not d.backup_waived)
-  ), whole as (
-    select site_id, kind, stream, release, sum(files) as files, sum(events) as events, sum(bytes) as bytes,
-      sum(safe_files) as safe_files, sum(safe_events) as safe_events, sum(safe_bytes) as safe_bytes,
-      sum(shown_files) as shown_files, sum(shown_events) as shown_events, sum(shown_bytes) as shown_bytes,
-      sum(bare_files) as bare_files, sum(bare_events) as bare_events, sum(bare_bytes) as bare_bytes
-    from part group by site_id, kind, stream, release)
-  select w.site_id, w.kind, w.stream, w.release, s.status, s.files, s.events, s.bytes
-  from whole w cross join lateral (values
-    ('REGISTERED', w.files - w.safe_files - w.bare_files, w.events - w.safe_events - w.bare_events,
-      w.bytes - w.safe_bytes - w.bare_bytes),
-    ('BACKED_UP', w.safe_files - w.shown_files, w.safe_events - w.shown_events, w.safe_bytes - w.shown_bytes),
-    ('PUBLISHED', w.shown_files, w.shown_events, w.shown_bytes),
-    ('PUBLISHED_WITHOUT_BACKUP', w.bare_files, w.bare_events, w.bare_bytes)) s (status, files, events, bytes)
-  where s.files <> 0;
+    select site_id, kind, stream, release, 0, 0, 0, 0, 0, 0, files, events, bytes
+    from publication_steps(array(select distinct dataset_id from publication_changes)))
+  select p.site_id, p.kind, p.stream, p.release, s.status, s.files, s.events, s.bytes
+  from part p cross join lateral (values
+    ('REGISTERED', p.files - p.safe_files, p.events - p.safe_events, p.bytes - p.safe_bytes),
+    ('BACKED_UP', p.safe_files - p.shown_files, p.safe_events - p.shown_events, p.safe_bytes - p.shown_bytes),
+    ('PUBLISHED', p.shown_files, p.shown_events, p.shown_bytes)) s (status, files, events, bytes)
+  where s.files <> 0
+  union all
+  -- What only a dataset with a waived backup shows: from where it was counted to where it belongs.
+  select f.site_id, f.kind, f.stream, f.release, s.status, s.step, s.step * coalesce(f.event_count, 0), s.step * f.size_bytes
+  from (
+    select distinct df.file_id from datasets d join dataset_files df on df.dataset_id = d.id
+    where d.is_available and d.backup_waived) w
+  join files f on f.id = w.file_id
+  cross join lateral (values
+    (case when f.confirmed_copies > 0 then 'BACKED_UP' else 'REGISTERED' end, -1),
+    (case when f.confirmed_copies > 0 then 'PUBLISHED' else 'PUBLISHED_WITHOUT_BACKUP' end, 1)) s (status, step)
+  where not exists (
+    select from dataset_files df join datasets d on d.id = df.dataset_id
+    where df.file_id = w.file_id and d.is_available and not d.backup_waived);
 
 create function files_counted() returns trigger language plpgsql as $$
 begin
@@ -184,9 +174,14 @@ create trigger copies_counted after update on backup_records
 
 create function publications_noted() returns trigger language plpgsql as $$
 begin
-  insert into publication_changes (dataset_id)
-  select n.id from after_rows n join before_rows o using (id)
-  where n.is_available <> o.is_available and not n.backup_waived;
+  -- Only what is CLOSED is shown or was.
+  if not exists (select from after_rows where status = 'CLOSED') then
+    return null;
+  end if;
+  execute $sql$
+    insert into publication_changes (dataset_id)
+    select n.id from after_rows n join before_rows o using (id)
+    where n.is_available <> o.is_available and not n.backup_waived $sql$;
   return null;
 end
 $$;
@@ -240,19 +235,24 @@ end
 $$;
 create trigger fold_totals before update on totals_state for each statement execute function fold_totals();
 
--- What is there already. Datasets that are shown are counted when it is folded.
+-- What is there already.
+insert into counted_datasets select id from datasets where is_available and not backup_waived;
 insert into file_totals
 select null, site_id, kind, stream, release, count(*), coalesce(sum(event_count), 0), sum(size_bytes),
   count(*) filter (where confirmed_copies > 0),
   coalesce(sum(event_count) filter (where confirmed_copies > 0), 0),
-  coalesce(sum(size_bytes) filter (where confirmed_copies > 0), 0), 0, 0, 0
-from files group by site_id, kind, stream, release;
+  coalesce(sum(size_bytes) filter (where confirmed_copies > 0), 0),
+  count(s.file_id),
+  coalesce(sum(event_count) filter (where s.file_id is not null), 0),
+  coalesce(sum(size_bytes) filter (where s.file_id is not null), 0)
+from files f
+left join (select distinct df.file_id from dataset_files df join counted_datasets c using (dataset_id)) s on s.file_id = f.id
+group by site_id, kind, stream, release;
 insert into file_totals
 select b.store_id, f.site_id, f.kind, f.stream, f.release, count(*), coalesce(sum(f.event_count), 0), sum(f.size_bytes),
   0, 0, 0, 0, 0, 0
 from backup_records b join files f on f.id = b.file_id where b.status = 'CONFIRMED'
 group by b.store_id, f.site_id, f.kind, f.stream, f.release;
-insert into publication_changes (dataset_id) select id from datasets where is_available and not backup_waived order by id;
 
 -- Counts are written by the triggers of what they count, and by nobody else.
 create function totals_only_from_triggers() returns trigger language plpgsql as $$

@@ -9,7 +9,8 @@ create index runs_good on runs (source, number) where verdict = 'GOOD';
 
 -- stuck: each list is as long as the trouble, however much is well.
 create index sweeps_running on sweeps (requested_at, id) where finished_at is null;
-create index backup_records_given_up on backup_records (updated_at, id) where status in ('FAILED', 'LOST');
+create index backup_records_given_up on backup_records (updated_at, id)
+  include (status, store_id, last_error_code, file_id) where status in ('FAILED', 'LOST');
 create index backup_records_retried on backup_records (updated_at, id)
   where status in ('REQUESTED', 'COPYING', 'COPIED') and failure_count > 0;
 create index backup_records_waiting on backup_records (requested_at, id) where status in ('REQUESTED', 'COPYING', 'COPIED');

@@ -91,20 +91,26 @@ export interface FailedGroupRow extends BackupGroup {
   readonly errorCode: string | null;
 }
 
-const groupColumns = sql`count(*) as count, sum(f.size_bytes) as "sizeBytes",
-  (array_agg(f.lfn order by x.at, x.id))[1] as "exampleLfn", min(x.at) as "oldestAt",
-  (array_agg(x.last_error order by x.updated_at desc) filter (where x.last_error is not null))[1] as "lastError"`;
+/** Over the groups g: each is shown by its first record. */
+const groupColumns = sql`m.name as store, g.n as count, g.bytes as "sizeBytes", g.oldest_at as "oldestAt",
+  f.lfn as "exampleLfn", b.last_error as "lastError"`;
+const groupTables = sql`g join mass_stores m on m.id = g.store_id
+  join backup_records b on b.id = g.example join files f on f.id = b.file_id`;
 
 /** Backups that were given up, or found gone, by store and error code, the largest group first (backup_records_given_up). */
 export async function failedBackups(db: Db, most: number): Promise<FailedGroupRow[]> {
   return rows(
     db,
     sql<FailedGroupRow>`
-    select m.name as store, x.status, x.last_error_code as "errorCode", ${groupColumns}
-    from (select id, file_id, store_id, status, last_error_code, last_error, updated_at, updated_at as at
-          from backup_records where status in ('FAILED', 'LOST') order by updated_at, id limit ${mostLookedAt}) x
-    join files f on f.id = x.file_id join mass_stores m on m.id = x.store_id
-    group by m.name, x.status, x.last_error_code order by count(*) desc, m.name, x.last_error_code limit ${most}`,
+    with x as materialized (
+      select id, file_id, store_id, status, last_error_code, updated_at
+      from backup_records where status in ('FAILED', 'LOST') order by updated_at, id limit ${mostLookedAt}
+    ), g as (
+      select x.store_id, x.status, x.last_error_code, count(*) as n, sum(f.size_bytes) as bytes,
+        min(x.updated_at) as oldest_at, min(x.id) as example
+      from x join files f on f.id = x.file_id group by x.store_id, x.status, x.last_error_code)
+    select g.status, g.last_error_code as "errorCode", ${groupColumns}
+    from ${groupTables} order by g.n desc, m.name, g.last_error_code limit ${most}`,
   );
 }
 
@@ -130,8 +136,8 @@ export async function waitingBackups(
       select m.id from mass_stores m where m.concurrency <= (
         select count(*) from backup_records b
         where b.store_id = m.id and b.status in ('COPYING', 'COPIED') and b.lease_until > clock_timestamp())
-    ), x as (
-      select id, file_id, store_id, last_error, updated_at, requested_at as at,
+    ), x as materialized (
+      select id, file_id, store_id, requested_at,
         case when status = 'REQUESTED' then next_attempt_at end as next_attempt_at,
         case
           when status <> 'REQUESTED' and lease_until > clock_timestamp() then 'COPYING'
@@ -145,10 +151,13 @@ export async function waitingBackups(
         end as reason
       from backup_records
       where status in ('REQUESTED', 'COPYING', 'COPIED') and requested_at < ${before}
-      order by requested_at, id limit ${mostLookedAt})
-    select m.name as store, x.reason, min(x.next_attempt_at) as "nextAttemptAt", ${groupColumns}
-    from x join files f on f.id = x.file_id join mass_stores m on m.id = x.store_id
-    group by m.name, x.reason order by count(*) desc, m.name, x.reason limit ${most}`,
+      order by requested_at, id limit ${mostLookedAt}
+    ), g as (
+      select x.store_id, x.reason, count(*) as n, sum(f.size_bytes) as bytes, min(x.requested_at) as oldest_at,
+        min(x.next_attempt_at) as next_attempt_at, min(x.id) as example
+      from x join files f on f.id = x.file_id group by x.store_id, x.reason)
+    select g.reason, g.next_attempt_at as "nextAttemptAt", ${groupColumns}
+    from ${groupTables} order by g.n desc, m.name, g.reason limit ${most}`,
   );
 }
 

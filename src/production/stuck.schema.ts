@@ -102,10 +102,10 @@ abstract class BackupGroup {
   @Field(() => Float, { description: 'Bytes of their files.' })
   sizeBytes!: number;
 
-  @Field(() => String, { description: 'LFN of the file that has waited longest.' })
+  @Field(() => String, { description: 'LFN of one of the files.' })
   exampleLfn!: string;
 
-  @Field(() => String, { nullable: true, description: 'What went wrong last.' })
+  @Field(() => String, { nullable: true, description: 'What went wrong with that file.' })
   lastError!: string | null;
 
   @Field(() => String, { description: 'What to do.' })

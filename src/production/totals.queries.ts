@@ -5,7 +5,7 @@ import { allOf, rows, sql, type RawBuilder } from '../database/sql.ts';
 import { badInput } from '../errors.ts';
 import type { FileKind } from '../files/files.rules.ts';
 
-/** Where a file stands; each has one of them. The view file_status_totals says the same. */
+/** Where a file stands; each has one of them. The view file_status_parts says the same. */
 export const fileStatuses = [
   'REGISTERED',
   'BACKED_UP',
@@ -67,12 +67,10 @@ export async function readTotals(
   const asksForStores = keys.includes('STORE') || filter.store != null;
   const seesAll = may(viewer, 'readProduction');
   if (asksForStores) checkStores(viewer, keys, filter);
-  const source = asksForStores
-    ? sql`(select store_id, site_id, kind, stream, release, null::text as status, files, events, bytes from file_totals
-          union all
-          select store_id, site_id, kind, stream, release, null, files, events, bytes from file_total_changes) t
-        join mass_stores m on m.id = t.store_id`
-    : sql`file_status_totals t`;
+  const source = sourceOf(
+    asksForStores,
+    !seesAll || keys.includes('STATUS') || filter.status != null,
+  );
   const grouped = keys.map((key) => columns[key].sql);
   const found = await rows(
     db,
@@ -97,6 +95,16 @@ export async function readTotals(
     throw badInput('by', by, `more than ${most} lines: filter, group by less, or raise first`);
   }
   return found;
+}
+
+/** Copies by store, files by status, or the plain sums of all files. */
+function sourceOf(asksForStores: boolean, asksForStatus: boolean): RawBuilder<unknown> {
+  if (!asksForStores && asksForStatus) return sql`file_status_parts t`;
+  const part = (table: string) =>
+    sql`select store_id, site_id, kind, stream, release, null::text as status, files, events, bytes
+      from ${sql.table(table)} where store_id is ${asksForStores ? sql`not null` : sql`null`}`;
+  const parts = sql`(${part('file_totals')} union all ${part('file_total_changes')}) t`;
+  return asksForStores ? sql`${parts} join mass_stores m on m.id = t.store_id` : parts;
 }
 
 /** What lies in which store is for production (FORBIDDEN); a copy has no status (BAD_USER_INPUT). */

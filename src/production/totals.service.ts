@@ -18,6 +18,12 @@ export async function foldTotals(db: Db): Promise<boolean> {
 }
 
 const foldEveryMs = 2000;
+/** A fold takes some hundred thousand files at the most; after a large incident several follow each other. */
+const foldsInARow = 20;
+
+async function foldAll(db: Db): Promise<void> {
+  for (let fold = 0; fold < foldsInARow; fold++) if (!(await foldTotals(db))) return;
+}
 
 /** Folds every few seconds, for as long as the server runs. */
 export function keepFolding(
@@ -29,8 +35,8 @@ export function keepFolding(
   const timer = setInterval(() => {
     if (isWorking) return;
     isWorking = true;
-    working = foldTotals(db)
-      .then(() => undefined, onTrouble)
+    working = foldAll(db)
+      .catch(onTrouble)
       .finally(() => (isWorking = false));
   }, foldEveryMs);
   return {

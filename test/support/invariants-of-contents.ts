@@ -209,7 +209,10 @@ export const contentChecks: readonly Check[] = [
       select format('%s %s of stream %s, release %s, site %s: the totals say %s, there are %s', coalesce(t.status, c.status),
         coalesce(t.kind, c.kind), coalesce(t.stream, c.stream), coalesce(t.release, c.release),
         coalesce(t.site_id, c.site_id), (t.files, t.events, t.bytes), (c.files, c.events, c.bytes))
-      from file_status_totals t full join counted c
+      from (
+        select site_id, kind, stream, release, status, sum(files) as files, sum(events) as events, sum(bytes) as bytes
+        from file_status_parts group by site_id, kind, stream, release, status having sum(files) <> 0) t
+      full join counted c
         on (t.site_id, t.kind, t.status, coalesce(t.stream, ''), coalesce(t.release, ''))
          = (c.site_id, c.kind, c.status, coalesce(c.stream, ''), coalesce(c.release, ''))
       where (t.files, t.events, t.bytes) is distinct from (c.files, c.events, c.bytes)`,
