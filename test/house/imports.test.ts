@@ -42,8 +42,12 @@ test.each([
   ['containers', 'sweeps'],
   ['sweeps', 'containers'],
   ['worker', 'containers'],
+  ['sweeps', 'production'],
   ['sweeps', 'worker'],
   ['sweeps', 'server'],
+  ['production', 'worker'],
+  ['production', 'server'],
+  ['worker', 'production'],
   ['storage', 'access'],
   ['storage', 'database'],
   ['database', 'events'],
@@ -67,6 +71,8 @@ test.each([
   ['containers', 'datasets'],
   ['server', 'containers'],
   ['server', 'sweeps'],
+  ['production', 'sweeps'],
+  ['server', 'production'],
   ['worker', 'storage'],
 ])('the check lets %s know %s', (left, right) => {
   const said = lint({
