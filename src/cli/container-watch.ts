@@ -4,7 +4,7 @@ import { noContainer } from './container-facts.ts';
 import { readCursor, writeCursor } from './cursor-file.ts';
 import { exitCode, Interrupted, type ExitCode } from './exit-codes.ts';
 import { counted } from './table.ts';
-import { SeenCursors, watchLog } from './watching.ts';
+import { watchLog } from './watching.ts';
 
 export function addContainerWatchCommand(noun: Command): void {
   const command = addVerb(noun, 'watch <name>', 'each change of its content, as it happens')
@@ -41,19 +41,18 @@ const watchQuery = `subscription Watch($filter: ContainerEventFilter, $after: St
 }`;
 
 async function watch(context: Context, options: WatchOptions, name: string): Promise<ExitCode> {
-  const { client, output, signal } = context;
+  const { client, signal } = context;
   const { container } = await client.call<{ container: { marker: string } | null }>(startQuery, {
     name,
   });
   if (container === null) throw noContainer(name);
   let cursor = options.after ?? (await readCursor(options.cursorFile)) ?? container.marker;
-  const seen = new SeenCursors();
   try {
     await watchLog<{ containerChanged: Told }>(context, {
       query: watchQuery,
       variables: () => ({ filter: { container: name }, after: cursor }),
       take: async ({ containerChanged: told }) => {
-        if (seen.isNew(told.cursor)) await output.result(told, lineOf(told));
+        await context.output.result(told, lineOf(told));
         cursor = told.cursor;
         await writeCursor(options.cursorFile, cursor);
         return false;

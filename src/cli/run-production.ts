@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { addVerb, runs, wordOf, type Context } from './command.ts';
+import { readCursor, writeCursor } from './cursor-file.ts';
 import { CliError, exitCode, Interrupted, type ExitCode } from './exit-codes.ts';
 import { ageOf } from './duration.ts';
-import { readCursor, writeCursor } from './cursor-file.ts';
 import { SeenCursors, watchLog } from './watching.ts';
 
 interface SourceOptions {
@@ -84,8 +84,8 @@ const progressQuery = `query Progress($number: Int!, $source: RunSource) {
 const waitText: Readonly<Record<string, string>> = {
   NOT_ENDED: 'the end of the run is not told',
   NOT_WRITTEN: 'nothing is written',
-  NOT_MERGED: 'run files are not merged',
-  NOT_BACKED_UP: 'merged files are not backed up',
+  NOT_MERGED: 'run files not merged',
+  NOT_BACKED_UP: 'merged files not backed up',
   NO_MERGED_FILE: 'no merged file holds it',
 };
 
@@ -111,12 +111,9 @@ async function showProgress(
     { title: 'LAST ERROR', value: (row) => row.lastError },
   ]);
   for (const { reason, stream, fileCount, since } of run.production.waitingFor) {
-    const what = [
-      'waits:',
-      ...(stream === null ? [] : [`${stream}:`]),
-      ...(fileCount === 0 ? [] : [String(fileCount)]),
-      waitText[reason] ?? reason,
-    ].join(' ');
+    const where = stream === null ? '' : `${stream}: `;
+    const count = fileCount === 0 ? '' : ` (${fileCount})`;
+    const what = `waits: ${where}${waitText[reason] ?? reason}${count}`;
     await output.say(`${what}, for ${ageOf(since)} (since ${since})`);
   }
 }

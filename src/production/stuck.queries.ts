@@ -138,7 +138,7 @@ export async function waitingBackups(
         where b.store_id = m.id and b.status in ('COPYING', 'COPIED') and b.lease_until > clock_timestamp())
     ), x as materialized (
       select id, file_id, store_id, requested_at,
-        case when status = 'REQUESTED' then next_attempt_at end as next_attempt_at,
+        case when status = 'REQUESTED' and next_attempt_at > clock_timestamp() then next_attempt_at end as next_attempt_at,
         case
           when status <> 'REQUESTED' and lease_until > clock_timestamp() then 'COPYING'
           when store_id = any (${down}::integer[]) then 'STORE_DOWN'

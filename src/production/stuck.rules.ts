@@ -51,25 +51,22 @@ export const adviceOnWaiting: Record<BackupWaitReason, string> = {
 };
 
 const advice: Readonly<Record<string, string>> = {
-  STORE_UNAVAILABLE: 'Is the store mounted where the workers run? Then ask again.',
-  NO_SPACE: 'Make room in the store, then ask again.',
+  STORE_UNAVAILABLE: 'Is the store mounted where the workers run?',
+  NO_SPACE: 'Make room in the store.',
   SOURCE_UNREADABLE: 'Run a worker where the files lie, or copy them with "backup --direct".',
   SOURCE_CHANGED:
     'The file is not what was registered: restore it, or register the new content under a new LFN.',
-  CHECKSUM_MISMATCH:
-    'The store holds other bytes than were registered: look at the evidence, then ask again.',
-  NOT_CONFIRMED: 'The store gave no complete answer: look at the evidence, then ask again.',
-  DUPLICATE:
-    'Another file lies under that name in the store: look at it and move it away, then ask again.',
-  LOST: 'An audit found the copy gone: ask for a new one while the file is still on disk.',
+  CHECKSUM_MISMATCH: 'The store holds other bytes than were registered: look at the evidence.',
+  NOT_CONFIRMED: 'The store gave no complete answer: look at the evidence.',
+  DUPLICATE: 'Another file lies under that name in the store: look at it, and move it away.',
 };
-
-const askAgain = ' To ask again: "sweepbook dataset sweep NAME", or "sweepbook backup FILE".';
+const adviceOnLoss =
+  'An audit found the copy gone: a new one can be made while the file is still on disk.';
 
 /** What to do about backups that were given up with this code. */
 export function adviceOnFailure(status: 'FAILED' | 'LOST', code: string | null): string {
-  const known = status === 'LOST' ? advice['LOST'] : advice[code ?? ''];
-  return (known ?? 'Mend what the error says.') + askAgain;
+  const known = status === 'LOST' ? adviceOnLoss : advice[code ?? ''];
+  return `${known ?? 'Mend what the error says.'} Then ask again: "sweepbook dataset sweep NAME", or "sweepbook backup FILE".`;
 }
 
 /** What decides what a running sweep waits for; counts are files. */

@@ -136,7 +136,10 @@ export class WaitingBackups extends BackupGroup {
   @Field(() => DateTime, { description: 'When the first of them was asked for.' })
   oldestAt!: Date;
 
-  @Field(() => DateTime, { nullable: true, description: 'When the first of them is tried next.' })
+  @Field(() => DateTime, {
+    nullable: true,
+    description: 'When the first of them is tried next; null = they are due.',
+  })
   nextAttemptAt!: Date | null;
 }
 

@@ -182,6 +182,7 @@ const roads: Road[] = [
     'query ($run: Int!) { run(number: $run) { productionStatus luminosity files { totalCount nodes { lfn } } history { totalCount } } }',
   ],
 ];
+const roadOf = (name: string) => roads.find(([what]) => what === name)?.[1] ?? '';
 const orders = [
   'NAME',
   'CREATED_AT_DESC',
@@ -249,7 +250,7 @@ describe.each<Stage>(['OPEN', 'BACKED_UP', 'BAD'])('a dataset that is %s', (stag
         if (what.startsWith('node') || what === 'file')
           expect(JSON.parse(text), `${who}: ${what}`).toEqual({ [what.split(' ')[0] ?? '']: null });
       }
-      const run = await client.call<{ run: object | null }>(roads.at(-1)?.[1] ?? '', {
+      const run = await client.call<{ run: object | null }>(roadOf('files of the run'), {
         run: hidden.run,
       });
       expect(run.run).toEqual(

@@ -12,10 +12,15 @@ let server: TestServer;
 let operator: TestClient;
 let user: TestClient;
 let folder: string;
+let environment: Record<string, string>;
 beforeAll(async () => {
   server = await startTestServer({ SWEEPBOOK_WORKER: 'false' });
   ({ operator } = server);
   user = await server.as('analyst', 'USER');
+  environment = {
+    SWEEPBOOK_URL: server.address,
+    SWEEPBOOK_TOKEN: await server.tokenOf('cli', 'OPERATOR'),
+  };
   folder = mkdtempSync(join(tmpdir(), 'sweepbook-runs-'));
 });
 afterAll(async () => {
@@ -109,12 +114,7 @@ test('what is still in production is in no page, however it is asked for', async
   expect(await refusalOf(pageOf(user, { first: 201 }))).toMatchObject({ code: 'BAD_USER_INPUT' });
 });
 
-test('run watch goes on where it was cut off; progress, verdicts and good runs on the command line', async () => {
-  const environment = {
-    SWEEPBOOK_URL: server.address,
-    SWEEPBOOK_TOKEN: await server.tokenOf('cli', 'OPERATOR'),
-  };
-  const run = (...args: string[]) => runProgram(['run', ...args], environment);
+test('run watch goes on where it was cut off', async () => {
   const cursorFile = join(folder, 'cursor');
   const watching = () =>
     startProgram(['run', 'watch', '--json', '--cursor-file', cursorFile], environment);
@@ -142,7 +142,10 @@ test('run watch goes on where it was cut off; progress, verdicts and good runs o
   const heard = [...numbers(first.stdout), ...numbers((await watch.kill('SIGINT')).stdout)];
   expect(heard.slice(-2)).toEqual([200, 201]);
   expect(new Set(heard).size).toBe(heard.length);
+});
 
+test('progress, verdicts and good runs on the command line', async () => {
+  const run = (...args: string[]) => runProgram(['run', ...args], environment);
   await mutate(operator, 'setRunVerdict', { number: 200, verdict: 'GOOD', comment: 'clean' });
   expect((await run('good', '--numbers', '100-300')).stdout).toBe('200\n');
   expect(await run('good', '--numbers', '300-400')).toMatchObject({ code: 0, stdout: '' });

@@ -216,7 +216,7 @@ test('a mess is told in order, with what to do', async () => {
       advice: expect.stringContaining('sweepbook worker'),
     },
     LEFT_TO_PRODUCER: { count: 1, exampleLfn: '/mess/direct' },
-    NO_WORKER: { count: 1, exampleLfn: '/mess/due', nextAttemptAt: expect.any(String) },
+    NO_WORKER: { count: 1, exampleLfn: '/mess/due', nextAttemptAt: null },
     STORE_DOWN: { count: 1, exampleLfn: '/mess/down', store: 'tape' },
   });
   expect(stuck.waitingBackups).toHaveLength(7);
