@@ -1,154 +1,172 @@
-import { createWriteStream } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
-import { once } from 'node:events';
-import { finished } from 'node:stream/promises';
 import { Option, type Command } from 'commander';
-import { messageOf } from '../errors.ts';
 import type { Refusal } from './client.ts';
-import { addVerb, runs, type Context } from './command.ts';
-import { CliError, exitCode, type ExitCode } from './exit-codes.ts';
-
-type Format = 'txt' | 'jsonl' | 'csv';
+import { addVerb, runs, wholeNumber, type Context } from './command.ts';
+import { exitCode, wrongUsage, type ExitCode } from './exit-codes.ts';
+import {
+  linesOfList,
+  listFormats,
+  ListReader,
+  splitFormats,
+  type ListFormat,
+} from './list-lines.ts';
+import { WholeFiles } from './whole-files.ts';
 
 interface FilesOptions {
-  readonly format: Format;
+  readonly format: ListFormat;
   readonly output?: string;
+  readonly split?: number;
+  readonly chunk?: number;
+  readonly since?: string;
+  readonly asOf?: string;
+  readonly runs?: string;
+  readonly good?: boolean;
+  readonly tree?: string;
+  readonly print0?: boolean;
   readonly json?: boolean;
 }
 
-export function addFilesCommand(noun: Command): void {
+/** `dataset files` and whatever else has a list of files at /export/<collection>/<name>/files. */
+export function addFilesCommand(noun: Command, collection: string): void {
   const command = addVerb(noun, 'files <name>', 'the list of its files, as a job reads it')
     .addOption(
       new Option('--format <format>', 'txt = one access URL a line; --json is the same as jsonl')
-        .choices(['txt', 'jsonl', 'csv'])
+        .choices(listFormats)
         .default('txt'),
     )
-    .option('--output <file>', 'write there, whole or not at all');
-  runs<FilesOptions, [string]>(command, writeFiles);
+    .option('--output <file>', 'write there, whole or not at all; with --split NAME-1, NAME-2, …')
+    .option('--split <events>', 'cut into chunks of at most so many events', wholeNumber)
+    .option('--chunk <number>', 'only this chunk', wholeNumber)
+    .option('--runs <ranges>', 'files of these runs: 36172-39320,40001')
+    .option('--good', 'files of runs with the verdict GOOD')
+    .option('--since <moment>', 'files added after a time or the cursor of an event')
+    .option('--as-of <moment>', 'files added until a time or the cursor of an event')
+    .option('--tree <name>', 'the ROOT tree in the files, for rdataframe and coffea')
+    .option('--print0', 'txt: end each name with NUL, for xargs -0');
+  runs<FilesOptions, [string]>(command, (context, options, name) =>
+    writeFiles(
+      context,
+      { ...options, format: options.json ? 'jsonl' : options.format },
+      {
+        collection,
+        name,
+      },
+    ),
+  );
+}
+
+interface ListName {
+  readonly collection: string;
+  readonly name: string;
+}
+
+function demandFitting({ format, print0, split, chunk, output }: FilesOptions): void {
+  if (print0 && format !== 'txt') throw wrongUsage('--print0 goes with --format txt');
+  const isMany = split !== undefined && chunk === undefined;
+  if (isMany && !splitFormats.includes(format)) {
+    throw wrongUsage(`a ${format} document holds one chunk: ask for each with --chunk`);
+  }
+  if (isMany && format === 'txt' && output === undefined) {
+    throw wrongUsage('chunks of txt go into files: give --output NAME, or --chunk');
+  }
 }
 
 async function writeFiles(
   context: Context,
   options: FilesOptions,
-  name: string,
+  list: ListName,
 ): Promise<ExitCode> {
+  demandFitting(options);
   const { client, output } = context;
-  const format = options.json ? 'jsonl' : options.format;
-  const path = `/export/datasets/${encodeURIComponent(name)}/files?format=${format}`;
-  const response = await client.fetch(path);
+  const { format } = options;
+  const response = await client.fetch(pathOf(options, list));
   if (!response.ok) {
     const refusal = await client.json<Partial<Refusal>>(response);
     if (refusal.code === undefined) throw client.strange(response);
     throw client.refusal({ code: refusal.code, message: refusal.message ?? refusal.code });
   }
-  const lines = checkedLines(context, response, name, format);
+  const reader = new ListReader(format);
+  const lines = linesOfList(response.body ?? [], reader, list.name, client.signal);
+  const ending = options.print0 ? '\0' : '\n';
   if (options.output === undefined) {
-    for await (const chunk of inChunks(lines)) await output.write(chunk);
-  } else {
-    await writeWhole(options.output, inChunks(lines));
+    let chunk = '';
+    try {
+      for await (const { text } of lines) {
+        chunk += text + ending;
+        if (chunk.length < 65_536) continue;
+        await output.write(chunk);
+        chunk = '';
+      }
+    } finally {
+      // What came is shown; that it is not all is said by the error.
+      await output.write(chunk);
+    }
+    return exitCode.done;
+  }
+  const files = new WholeFiles();
+  try {
+    await toFiles(context, options, options.output, { files, lines, reader, ending });
+  } finally {
+    await files.discard();
   }
   return exitCode.done;
 }
 
-const headerLines: Readonly<Record<Format, number>> = { txt: 0, jsonl: 0, csv: 1 };
+interface Writing {
+  readonly files: WholeFiles;
+  readonly lines: ReturnType<typeof linesOfList>;
+  readonly reader: ListReader;
+  readonly ending: string;
+}
 
-/** The lines of the list; throws at the end when the server's count is missing or another one. */
-async function* checkedLines(
-  { client }: Context,
-  response: Response,
+async function toFiles(
+  { output }: Context,
+  { format, split, chunk }: FilesOptions,
   name: string,
-  format: Format,
-): AsyncGenerator<string, void, undefined> {
-  let failure: unknown;
-  let held: string | undefined;
-  let count = -headerLines[format];
-  try {
-    for await (const line of linesOf(response)) {
-      if (held !== undefined) {
-        count++;
-        yield held;
+  { files, lines, reader, ending }: Writing,
+): Promise<void> {
+  const isMany = split !== undefined && chunk === undefined;
+  const fileOf = (number: number) => (isMany ? numbered(name, number, format) : name);
+  let head = '';
+  let current = 0;
+  for await (const line of lines) {
+    if (!isMany) {
+      current = 1;
+      await files.add(name, line.text + ending);
+    } else if (line.chunk === undefined) {
+      // Before the first chunk: stands in each file. Behind the last one: counts of the whole list.
+      if (current === 0) head += line.text + ending;
+    } else {
+      if (line.chunk !== current) {
+        if (current > 0) await files.end(fileOf(current));
+        current = line.chunk;
+        await files.add(fileOf(current), head);
       }
-      held = line;
+      await files.add(fileOf(current), line.text + ending);
     }
-  } catch (error) {
-    failure = error;
   }
-  client.signal.throwIfAborted();
-  const told = held === undefined ? undefined : countIn(held, format);
-  if (failure !== undefined || told === undefined || told !== count) {
-    const why =
-      failure === undefined ? `${count} of ${told ?? 'all'} files came` : messageOf(failure);
-    throw new CliError(
-      exitCode.failed,
-      `the list of ${name} was cut off (${why}): it is not complete, ask for it again`,
-    );
-  }
-  // A job takes each line of txt for a file.
-  if (held !== undefined && format !== 'txt') yield held;
+  // An empty list is a file too.
+  if (current === 0) await files.add(fileOf(1), head);
+  const published = await files.publish(isMany ? fileOf(Math.max(current, 1) + 1) : undefined);
+  const { files: count, events, selected } = reader.summary;
+  const what = events === undefined ? `${count} files` : `${events} events`;
+  const shown = published.length === 1 ? published[0] : `${published[0]} to ${published.at(-1)}`;
+  await output.say(`wrote ${shown}${format === 'runs' ? '' : ` (${what})`}`);
+  if (selected !== undefined) await output.say(selected);
 }
 
-async function* linesOf(response: Response): AsyncGenerator<string, void, undefined> {
-  const decoder = new TextDecoder();
-  let rest = '';
-  for await (const bytes of response.body ?? []) {
-    const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
-    rest = lines.pop() ?? '';
-    yield* lines;
-  }
-  rest += decoder.decode();
-  if (rest !== '') yield rest;
+/** list.tcl → list-1.tcl; a name without an ending gets that of the format. */
+function numbered(name: string, number: number, format: ListFormat): string {
+  const ending = `.${format}`;
+  const stem = name.endsWith(ending) ? name.slice(0, -ending.length) : name;
+  return `${stem}-${number}${ending}`;
 }
 
-/** The number in the last line, which says that nothing is missing. */
-function countIn(line: string, format: Format): number | undefined {
-  if (format !== 'jsonl') {
-    const told = /^# sweepbook: (\d+) files?$/.exec(line)?.[1];
-    return told === undefined ? undefined : Number(told);
+function pathOf(options: FilesOptions, { collection, name }: ListName): string {
+  const { format, split, chunk, runs: ranges, good, since, asOf, tree } = options;
+  const query = new URLSearchParams({ format });
+  for (const [field, value] of Object.entries({ split, chunk, runs: ranges, since, asOf, tree })) {
+    if (value !== undefined) query.set(field, String(value));
   }
-  try {
-    const last = JSON.parse(line) as { count?: unknown } | null;
-    return typeof last?.count === 'number' ? last.count : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-const chunkLength = 65_536;
-
-async function* inChunks(lines: AsyncIterable<string>): AsyncGenerator<string, void, undefined> {
-  let chunk = '';
-  try {
-    for await (const line of lines) {
-      chunk += `${line}\n`;
-      if (chunk.length < chunkLength) continue;
-      yield chunk;
-      chunk = '';
-    }
-  } catch (error) {
-    // What came is shown; that it is not all is said by the error.
-    if (chunk !== '') yield chunk;
-    throw error;
-  }
-  if (chunk !== '') yield chunk;
-}
-
-/** Writes beside the file and renames at the end, so that a job never reads half a list. */
-async function writeWhole(file: string, chunks: AsyncIterable<string>): Promise<void> {
-  const temporary = `${file}.${process.pid}.part`;
-  try {
-    const target = createWriteStream(temporary, { flags: 'wx', flush: true });
-    const written = finished(target);
-    // Looked at below; a failure meanwhile must not count as unhandled.
-    written.catch(() => undefined);
-    for await (const chunk of chunks) {
-      if (!target.write(chunk)) await Promise.race([once(target, 'drain'), written]);
-    }
-    target.end();
-    await written;
-    await rename(temporary, file);
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined);
-    if (error instanceof CliError) throw error;
-    throw new CliError(exitCode.failed, `${file} cannot be written: ${messageOf(error)}`);
-  }
+  if (good) query.set('goodRuns', 'true');
+  return `/export/${collection}/${encodeURIComponent(name)}/files?${query}`;
 }

@@ -24,7 +24,7 @@ export function addDatasetCommands(program: Command): void {
   const history = addVerb(noun, 'history <name>', 'everything that ever happened to a dataset');
   runs<ListOptions, [string]>(addListOptions(history), showHistory);
   addChangeCommands(noun);
-  addFilesCommand(noun);
+  addFilesCommand(noun, 'datasets');
   addWatchCommand(noun, wordOf(datasetStatuses));
 }
 

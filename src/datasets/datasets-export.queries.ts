@@ -1,47 +1,281 @@
+import type { Viewer } from '../access/policy.ts';
+import { visibleDataset } from '../access/visibility.ts';
 import type { Db } from '../database/orm.ts';
-import { rows, sql } from '../database/sql.ts';
+import { allOf, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts';
+import type { Place } from '../events/events.queries.ts';
 
-/** A file of a dataset with what a job needs to open it. */
+/** A time, or an exact place in the log. */
+export type Moment = { readonly at: Date } | { readonly place: Place };
+
+/** Which files of a list are wanted. */
+export interface ListFilter {
+  /** Run numbers as a PostgreSQL int4multirange. */
+  readonly runs?: string | undefined;
+  readonly goodRuns: boolean;
+  /** Added after it. */
+  readonly since?: Moment | undefined;
+  /** Added until it. */
+  readonly asOf?: Moment | undefined;
+}
+
+/** What is told of the runs of a file: nothing, their numbers, or all that adds up. */
+export type RunDetail = 'none' | 'numbers' | 'facts';
+
+/** A file of a list with what a job needs to open it. */
 export interface ExportRow {
   readonly lfn: string;
   readonly sizeBytes: number;
   readonly eventCount: number | null;
   readonly adler32: string;
   readonly sha256: string | null;
-  readonly runs: number[];
   readonly storeId: number | null;
   readonly storeKey: string | null;
   /** Only where there is no confirmed copy: the backup was waived, or is not made yet. */
   readonly replicaPath: string | null;
+  /** Whether it was added in the time that is asked for. */
+  readonly isIn: boolean;
+  /** When it came into the dataset; null = not asked for. */
+  readonly addedAt: Date | null;
+  /** Numbers of its runs, in order; null = not asked for. */
+  readonly runs: number[] | null;
+  /** Those that fit the filter; null = there is none. */
+  readonly fittingRuns: number[] | null;
+  readonly runFacts: RunFact[] | null;
 }
 
-const pageSize = 2000;
+/** A run of a file that fits the filter. */
+export interface RunFact {
+  readonly source: string;
+  readonly number: number;
+  readonly events: number | null;
+  /** 1/pb */
+  readonly luminosity: number | null;
+  readonly conditions: string | null;
+}
 
-/** All files of a dataset by LFN, page by page: memory does not grow with the dataset. */
+/** A dataset in the state that a list tells. */
+export interface ListedDataset {
+  readonly id: number;
+  readonly version: number;
+  readonly isAvailable: boolean;
+  readonly fileCount: number;
+  readonly confirmedCount: number;
+  /** Counts changes that the dataset's version does not. */
+  readonly listVersion: number;
+}
+
+/** The datasets of a list that the viewer may see now. */
+export async function listedDatasets(
+  db: Db,
+  viewer: Viewer,
+  ids: readonly number[],
+): Promise<ListedDataset[]> {
+  return rows(
+    db.fork(),
+    sql<ListedDataset>`
+    select d.id, d.version, d.is_available as "isAvailable", d.file_count as "fileCount",
+      d.confirmed_count as "confirmedCount", coalesce(l.version, 0) as "listVersion"
+    from datasets d left join list_changes l on l.dataset_id = d.id
+    where d.id = any (${ids}::bigint[]) and ${visibleDataset(viewer)} order by d.id`,
+  );
+}
+
+/** Whether the datasets are still what they were, and still the viewer's to see. */
+export async function areUnchanged(
+  db: Db,
+  viewer: Viewer,
+  datasets: readonly ListedDataset[],
+): Promise<boolean> {
+  const same = await firstRow(
+    db.fork(),
+    sql<{ n: number }>`
+    select count(*) as n from unnest(${datasets.map((d) => d.id)}::bigint[], ${datasets.map((d) => d.version)}::integer[])
+      as was (id, version) join datasets d on d.id = was.id and d.version = was.version
+    where ${visibleDataset(viewer)}`,
+  );
+  return same?.n === datasets.length;
+}
+
+/** Changes when anything becomes known of a run that these datasets hold, a verdict for one. */
+export async function runStateOf(db: Db, ids: readonly number[]): Promise<string> {
+  const state = await firstRow(
+    db.fork(),
+    sql<{ state: string }>`
+    select concat_ws(' ', count(*), sum(r.version)) as state from runs r where r.id in (
+      select fr.run_id from dataset_files df join file_runs fr on fr.file_id = df.file_id
+      where df.dataset_id = any (${ids}::bigint[]))`,
+  );
+  return state?.state ?? '';
+}
+
+/** Whether a row df of dataset_files came in behind a moment. Of datasets only files that are in them are known. */
+function addedBehind(moment: Moment): RawBuilder<boolean> {
+  const behind =
+    'at' in moment
+      ? sql`e.occurred_at > ${moment.at}`
+      : sql`(e.xid, e.id) > (${moment.place.xid}::text::xid8, ${moment.place.id}::bigint)`;
+  return sql<boolean>`exists (select from events e where e.dataset_id = df.dataset_id
+    and e.kind = 'DATASET_FILES_ADDED' and e.added_in = df.added_in and ${behind})`;
+}
+
+/** A condition on df: in the list in the time that is asked for. */
+function wasAdded({ since, asOf }: ListFilter): RawBuilder<unknown> {
+  return allOf([since && addedBehind(since), asOf && sql`not ${addedBehind(asOf)}`]);
+}
+
+/** The first files without an event count, and how many there are; of the files that the times let in. */
+export async function uncountedFiles(
+  db: Db,
+  ids: readonly number[],
+  filter: ListFilter,
+): Promise<{ count: number; first: string[] }> {
+  const found = await firstRow(
+    db.fork(),
+    sql<{ count: number; first: string[] }>`
+    select count(distinct f.id) as count, (array_agg(distinct f.lfn))[1:20] as first
+    from dataset_files df join files f on f.id = df.file_id
+    where df.dataset_id = any (${ids}::bigint[]) and f.event_count is null and ${wasAdded(filter)}`,
+  );
+  return { count: found?.count ?? 0, first: found?.first ?? [] };
+}
+
+/** The first files whose name does not end so, and how many there are. */
+export async function otherwiseNamed(
+  db: Db,
+  ids: readonly number[],
+  ending: string,
+): Promise<{ count: number; first: string[] }> {
+  const found = await firstRow(
+    db.fork(),
+    sql<{ count: number; first: string[] }>`
+    select count(distinct df.lfn) as count, (array_agg(distinct df.lfn))[1:20] as first
+    from dataset_files df where df.dataset_id = any (${ids}::bigint[]) and df.lfn not like ${`%${ending}`}`,
+  );
+  return { count: found?.count ?? 0, first: found?.first ?? [] };
+}
+
+/** How many lists are looked into for one page, and how many lines of each. */
+interface Breadth {
+  readonly lists: number;
+  readonly lines: number;
+}
+
+/**
+ * The next files of a union of datasets, by name, each once. Looks at the lists that begin first, up to where
+ * another one begins or one of them was not read further.
+ */
+function nextNames(
+  ids: readonly number[],
+  after: string,
+  { lists, lines }: Breadth,
+  limit: number,
+): RawBuilder<unknown> {
+  return sql`
+    begins as materialized (
+      select d.id, x.lfn from unnest(${ids}::bigint[]) as d (id) cross join lateral (
+        select lfn from dataset_files where dataset_id = d.id and lfn > ${after} order by lfn limit 1) x
+      order by x.lfn, d.id limit ${lists + 1}),
+    heads as materialized (
+      select b.id, y.lfn, y.file_id
+      from (select id from begins order by lfn, id limit ${lists}) b cross join lateral (
+        select lfn, file_id from dataset_files
+        where dataset_id = b.id and lfn > ${after} order by lfn limit ${lines}) y),
+    walls as (
+      (select lfn from begins order by lfn, id offset ${lists})
+      union all select max(lfn) from heads group by id having count(*) = ${lines}),
+    page as materialized (
+      select distinct on (lfn) id as dataset_id, lfn, file_id
+      from heads where lfn <= all (select lfn from walls) order by lfn, id limit ${limit})`;
+}
+
+/** Which copy is named: one that its store has confirmed, if there is any, of the default store rather. */
+const copyOf = (defaultStoreId: number | undefined) => sql`left join lateral (
+    select b.store_id, b.store_key from backup_records b where b.file_id = f.id and b.status = 'CONFIRMED'
+    order by b.store_id = ${defaultStoreId ?? null}::integer desc nulls last, b.id limit 1) c on true`;
+
+const runsOf = (of: RawBuilder<unknown>, what: RawBuilder<unknown>) =>
+  sql`(select ${what} from file_runs fr join runs r on r.id = fr.run_id where fr.file_id = f.id and ${of})`;
+
+function fits({ runs, goodRuns }: ListFilter): RawBuilder<unknown> {
+  return allOf([
+    runs === undefined ? undefined : sql`r.number <@ ${runs}::int4multirange`,
+    goodRuns ? sql`r.verdict = 'GOOD'` : undefined,
+  ]);
+}
+
+const numbers = sql`coalesce(array_agg(r.number order by r.number), '{}')`;
+const facts = sql`coalesce(jsonb_agg(jsonb_build_object('source', r.source, 'number', r.number,
+  'events', r.event_count, 'luminosity', r.luminosity, 'conditions', r.conditions) order by r.number), '[]')`;
+
+const ofMember = (what: RawBuilder<unknown>) =>
+  sql`(select ${what} from dataset_files df where df.dataset_id = page.dataset_id and df.file_id = page.file_id)`;
+
+const isTimed = ({ since, asOf }: ListFilter) => since !== undefined || asOf !== undefined;
+const isFiltered = (filter: ListFilter) => filter.runs !== undefined || filter.goodRuns;
+
+/** What of its files a list tells. */
+export interface ListContent {
+  readonly filter: ListFilter;
+  readonly detail: RunDetail;
+  /** Its copies are named rather than others. */
+  readonly defaultStoreId: number | undefined;
+}
+
+async function readPage(
+  db: Db,
+  names: RawBuilder<unknown>,
+  { filter, detail, defaultStoreId }: ListContent,
+): Promise<ExportRow[]> {
+  return rows(
+    db.fork(),
+    sql<ExportRow>`
+    with ${names}
+    select page.lfn, f.size_bytes as "sizeBytes", f.event_count as "eventCount", f.adler32, f.sha256,
+      c.store_id as "storeId", c.store_key as "storeKey",
+      case when c.store_id is null then (
+        select p.path from replicas p where p.file_id = f.id and p.status = 'AVAILABLE' order by p.id limit 1)
+      end as "replicaPath",
+      ${isTimed(filter) ? ofMember(sql`${wasAdded(filter)}`) : sql`true`} as "isIn",
+      ${detail === 'facts' ? ofMember(sql`df.added_at`) : sql`null`} as "addedAt",
+      ${detail === 'numbers' ? runsOf(sql`true`, numbers) : sql`null`} as runs,
+      ${isFiltered(filter) ? runsOf(fits(filter), numbers) : sql`null`} as "fittingRuns",
+      ${detail === 'facts' ? runsOf(fits(filter), facts) : sql`null`} as "runFacts"
+    from page join files f on f.id = page.file_id ${copyOf(defaultStoreId)}
+    order by page.lfn`,
+  );
+}
+
+/** The first page is small, so that the first line comes at once. */
+const pageSize = { first: 500, later: 1000 } as const;
+
+/**
+ * All files of a union of datasets by LFN, each once, page by page: no transaction is held between pages, memory
+ * does not grow with the list, and no page costs more than what is on it. The page is read ahead while the last one is used.
+ * Files that do not fit are left out, so that a page can be empty.
+ */
 export async function* exportFiles(
   db: Db,
-  datasetId: number,
+  ids: readonly number[],
+  content: ListContent,
 ): AsyncGenerator<ExportRow[], void, void> {
-  for (let after = ''; ;) {
-    const page = await rows(
-      db.fork(),
-      sql<ExportRow>`
-      select f.lfn, f.size_bytes as "sizeBytes", f.event_count as "eventCount", f.adler32, f.sha256,
-        array(select r.number from file_runs fr join runs r on r.id = fr.run_id
-              where fr.file_id = f.id order by r.number) as runs,
-        c.store_id as "storeId", c.store_key as "storeKey",
-        case when c.store_id is null then (
-          select p.path from replicas p where p.file_id = f.id and p.status = 'AVAILABLE' order by p.id limit 1)
-        end as "replicaPath"
-      from dataset_files df join files f on f.id = df.file_id
-      left join lateral (
-        select b.store_id, b.store_key from backup_records b join mass_stores m on m.id = b.store_id
-        where b.file_id = f.id and b.status = 'CONFIRMED' order by m.is_default desc, b.id limit 1) c on true
-      where df.dataset_id = ${datasetId} and f.lfn > ${after}
-      order by f.lfn limit ${pageSize}`,
+  if (ids.length === 0) return;
+  let lists = 1;
+  const read = (after: string, limit: number) => {
+    const lines = lists === 1 ? limit : Math.max(16, Math.ceil((2 * limit) / lists));
+    return readPage(db, nextNames(ids, after, { lists, lines }, limit), content);
+  };
+  let coming: Promise<ExportRow[]> | undefined = read('', pageSize.first);
+  while (coming !== undefined) {
+    const page: ExportRow[] = await coming;
+    const last = page.at(-1);
+    if (last === undefined) return;
+    // Lists that are interleaved give few lines at a time: look into more of them.
+    lists = page.length < pageSize.first / 2 ? Math.min(lists * 2, ids.length) : lists;
+    coming = read(last.lfn, pageSize.later);
+    // Awaited above, unless the reader has gone.
+    coming.catch(() => undefined);
+    yield page.filter(
+      (row) => row.isIn && (row.fittingRuns === null || row.fittingRuns.length > 0),
     );
-    if (page.length > 0) yield page;
-    if (page.length < pageSize) return;
-    after = page.at(-1)?.lfn ?? '';
   }
 }

@@ -14,7 +14,7 @@ import { Context, type Means } from '../api/context.ts';
 import { SweepbookError, systemCode } from '../errors.ts';
 import { bearerToken } from './authorization.ts';
 import { httpStatus, toRefusal } from './errors.ts';
-import { serveExports } from './export.ts';
+import { serveExports } from './export/routes.ts';
 import { serveGraphiql } from './graphiql.ts';
 import { makeApollo } from './graphql.ts';
 import { serveHealth } from './health.ts';

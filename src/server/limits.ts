@@ -29,6 +29,13 @@ export const limits = {
   sockets: 2000,
   /** HTTP requests of one principal at once; all who show no token are one. */
   requestsInFlight: 256,
+  /** Lists of files under way, of one principal and of all; each holds two pages of lines in memory. */
+  exports: 32,
+  exportsInAll: 96,
+  /** A reader of a list who takes nothing for so long has gone. */
+  exportStallMs: 300_000,
+  /** How long lists may take to end when the server goes down. */
+  exportGraceMs: 5000,
   /** A bulk call of 10,000 files is about 5 MB. */
   bodyBytes: 32 * 1024 * 1024,
   anonymousBodyBytes: 256 * 1024,

@@ -236,6 +236,7 @@ export class DirectoryStore implements MassStore {
     if (place === '' || place.includes('\0') || Buffer.byteLength(place) > 4096) {
       throw outside('the path of the file in the store, at most 4096 bytes');
     }
+    if (/[\n\r]/.test(place)) throw outside('no line breaks: lists of files have one name a line');
     await this.demandMounted();
     const path = normalize(isAbsolute(place) ? place : join(this.root, place));
     const folder = await realpath(dirname(path)).catch(() => undefined);
