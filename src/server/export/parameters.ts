@@ -16,7 +16,7 @@ export interface ExportParameters {
 }
 
 const names = ['format', 'split', 'chunk', 'tree', 'runs', 'goodRuns', 'since', 'asOf'] as const;
-const longestValue = 16_384;
+const longestValue = 8192;
 
 /** The parameters of an export's address; BAD_USER_INPUT names what does not fit. */
 export function readParameters(query: Record<string, unknown>, epoch: string): ExportParameters {
