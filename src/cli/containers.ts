@@ -4,6 +4,7 @@ import { addContainerChangeCommands } from './container-changes.ts';
 import { addContentCommands } from './container-content.ts';
 import { noContainer, totalsFields, type Totals } from './container-facts.ts';
 import { addContainerWatchCommand } from './container-watch.ts';
+import { addFilesCommand } from './dataset-files.ts';
 import { addListOptions, paged, pageFields, type Connection, type ListOptions } from './pages.ts';
 import { humanBytes } from './table.ts';
 
@@ -20,6 +21,7 @@ export function addContainerCommands(program: Command): void {
   addContentCommands(noun);
   addContainerChangeCommands(noun);
   addContainerWatchCommand(noun);
+  addFilesCommand(noun, 'containers');
 }
 
 interface ContainerListOptions extends ListOptions {

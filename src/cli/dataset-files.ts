@@ -9,6 +9,7 @@ import {
   splitFormats,
   type ListFormat,
 } from './list-lines.ts';
+import { complain } from './print.ts';
 import { WholeFiles } from './whole-files.ts';
 
 interface FilesOptions {
@@ -83,6 +84,10 @@ async function writeFiles(
     const refusal = await client.json<Partial<Refusal>>(response);
     if (refusal.code === undefined) throw client.strange(response);
     throw client.refusal({ code: refusal.code, message: refusal.message ?? refusal.code });
+  }
+  const unavailable = response.headers.get('x-sweepbook-unavailable');
+  if (unavailable !== null) {
+    complain(`${unavailable} datasets of ${list.name} are bad now: their files are left out`);
   }
   const reader = new ListReader(format);
   const lines = linesOfList(response.body ?? [], reader, list.name, client.signal);

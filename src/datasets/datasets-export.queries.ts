@@ -5,7 +5,7 @@ import { allOf, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts'
 import type { Place } from '../events/events.queries.ts';
 
 /** A time, or an exact place in the log. */
-export type Moment = { readonly at: Date } | { readonly place: Place };
+export type Moment = Date | Place;
 
 /** Which files of a list are wanted. */
 export interface ListFilter {
@@ -60,6 +60,8 @@ export interface ListedDataset {
   readonly isAvailable: boolean;
   readonly fileCount: number;
   readonly confirmedCount: number;
+  readonly eventCount: number;
+  readonly treeName: string | null;
   /** Counts changes that the dataset's version does not. */
   readonly listVersion: number;
 }
@@ -74,7 +76,8 @@ export async function listedDatasets(
     db.fork(),
     sql<ListedDataset>`
     select d.id, d.version, d.is_available as "isAvailable", d.file_count as "fileCount",
-      d.confirmed_count as "confirmedCount", coalesce(l.version, 0) as "listVersion"
+      d.confirmed_count as "confirmedCount", d.event_count as "eventCount",
+      d.tree_name as "treeName", coalesce(l.version, 0) as "listVersion"
     from datasets d left join list_changes l on l.dataset_id = d.id
     where d.id = any (${ids}::bigint[]) and ${visibleDataset(viewer)} order by d.id`,
   );
@@ -111,9 +114,9 @@ export async function runStateOf(db: Db, ids: readonly number[]): Promise<string
 /** Whether a row df of dataset_files came in behind a moment. Of datasets only files that are in them are known. */
 function addedBehind(moment: Moment): RawBuilder<boolean> {
   const behind =
-    'at' in moment
-      ? sql`e.occurred_at > ${moment.at}`
-      : sql`(e.xid, e.id) > (${moment.place.xid}::text::xid8, ${moment.place.id}::bigint)`;
+    moment instanceof Date
+      ? sql`e.occurred_at > ${moment}`
+      : sql`(e.xid, e.id) > (${moment.xid}::text::xid8, ${moment.id}::bigint)`;
   return sql<boolean>`exists (select from events e where e.dataset_id = df.dataset_id
     and e.kind = 'DATASET_FILES_ADDED' and e.added_in = df.added_in and ${behind})`;
 }

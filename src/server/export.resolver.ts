@@ -1,5 +1,7 @@
 import { Arg, FieldResolver, Resolver, Root } from 'type-graphql';
 import { enumType } from '../api/inputs.ts';
+import type { ContainerRow } from '../containers/containers.queries.ts';
+import { ContainerType } from '../containers/containers.schema.ts';
 import type { DatasetRow } from '../datasets/datasets.queries.ts';
 import { DatasetType } from '../datasets/datasets.schema.ts';
 import type { ExportFormat as FormatName } from './export/formats.ts';
@@ -19,16 +21,32 @@ const ExportFormat = enumType<Uppercase<FormatName>>(
   },
 );
 
+const description = 'Path on this server from which the list of its files is read.';
+const howWritten = 'How it is written.';
+
+const pathOf = (collection: string, name: string, format: Uppercase<FormatName>) =>
+  `/export/${collection}/${encodeURIComponent(name)}/files?format=${format.toLowerCase()}`;
+
 @Resolver(() => DatasetType)
 export class ExportResolver {
-  @FieldResolver(() => String, {
-    description: 'Path on this server from which the list of its files is read.',
-  })
+  @FieldResolver(() => String, { description })
   exportUrl(
     @Root() dataset: DatasetRow,
-    @Arg('format', () => ExportFormat, { description: 'How it is written.' })
+    @Arg('format', () => ExportFormat, { description: howWritten })
     format: Uppercase<FormatName>,
   ): string {
-    return `/export/datasets/${encodeURIComponent(dataset.name)}/files?format=${format.toLowerCase()}`;
+    return pathOf('datasets', dataset.name, format);
+  }
+}
+
+@Resolver(() => ContainerType)
+export class ContainerExportResolver {
+  @FieldResolver(() => String, { description })
+  exportUrl(
+    @Root() container: ContainerRow,
+    @Arg('format', () => ExportFormat, { description: howWritten })
+    format: Uppercase<FormatName>,
+  ): string {
+    return pathOf('containers', container.name, format);
   }
 }

@@ -67,7 +67,7 @@ import {
 } from '../runs/runs.resolver.ts';
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
-import { ExportResolver } from './export.resolver.ts';
+import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
 
 @Resolver()
 class NodeResolver {
@@ -153,6 +153,7 @@ export function makeSchema(): GraphQLSchema {
       StuckSweepResolver,
       StuckDatasetResolver,
       TotalsResolver,
+      ContainerExportResolver,
     ],
     scalarsMap: [{ type: Date, scalar: DateTime }],
     // Forms are checked by the rules, which name the field, the value and the way out.

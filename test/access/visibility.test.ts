@@ -12,6 +12,7 @@ import {
 } from '../support/scene.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { openSocket } from '../support/socket.ts';
+import { exportFormats } from '../../src/server/export/formats.ts';
 
 let server: TestServer;
 let readers: { who: string; client: TestClient; token: string | undefined }[];
@@ -275,11 +276,10 @@ describe.each<Stage>(['OPEN', 'BACKED_UP', 'BAD'])('a dataset that is %s', (stag
 
   test('is not exported', async () => {
     for (const { client } of readers) {
-      for (const format of ['txt', 'jsonl', 'csv']) {
-        const place = `/export/datasets/${hidden.name}/files?format=${format}`;
-        const unknown = await client.get(
-          `/export/datasets/nothing-${hidden.run}/files?format=${format}`,
-        );
+      for (const format of exportFormats) {
+        const query = `format=${format}&tree=Events`;
+        const place = `/export/datasets/${hidden.name}/files?${query}`;
+        const unknown = await client.get(`/export/datasets/nothing-${hidden.run}/files?${query}`);
         const answer = await client.get(place);
         const text = await answer.text();
         expect(text).not.toContain(hidden.lfn);

@@ -15,8 +15,9 @@ export const placeOf = ({ url, lfn }: ExportFile) => url ?? lfn;
 export interface ListFacts {
   /** Of the dataset or container. */
   readonly name: string;
-  readonly kind: string;
-  readonly status: string;
+  /** Of a dataset; containers have none. */
+  readonly kind: string | null;
+  readonly status: string | null;
   readonly stream: string | null;
   readonly release: string | null;
   readonly treeName: string | null;

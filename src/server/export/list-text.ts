@@ -5,6 +5,7 @@ import {
   areUnchanged,
   exportFiles,
   type ListedDataset,
+  type ListFilter,
 } from '../../datasets/datasets-export.queries.ts';
 import { SweepbookError } from '../../errors.ts';
 import { Luminosity, type ExportFile, type ListFacts, type ListTotals } from './format.ts';
@@ -16,6 +17,8 @@ export interface ExportList {
   readonly facts: ListFacts;
   readonly datasets: readonly ListedDataset[];
   readonly parameters: ExportParameters;
+  /** What of the parameters goes for files; moments of a container have chosen its datasets. */
+  readonly filter: ListFilter;
 }
 
 /** Cuts a list into chunks of at most so many events; no file is cut, so a larger one is a chunk of its own. */
@@ -66,9 +69,10 @@ export class Tally {
 export async function* listText(
   means: Means,
   viewer: Viewer,
-  { facts, datasets, parameters }: ExportList,
+  list: ExportList,
   tally: Tally,
 ): AsyncGenerator<string, void, void> {
+  const { facts, datasets, parameters } = list;
   const writer = formats[parameters.format].writer(facts);
   const demandSame = async () => {
     if (await areUnchanged(means.db, viewer, datasets)) return;
@@ -79,7 +83,7 @@ export async function* listText(
     );
   };
   let text = writer.head();
-  for await (const page of wantedFiles(means, datasets, parameters, tally)) {
+  for await (const page of wantedFiles(means, list, tally)) {
     for (const file of page) {
       tally.add(file);
       text += writer.file(file);
@@ -106,8 +110,7 @@ function noChunk({ name }: ListFacts, { chunks }: Tally, asked: ExportParameters
 /** The files of the list with their chunks and their URLs; of one chunk only, if one is asked for. */
 async function* wantedFiles(
   means: Means,
-  datasets: readonly ListedDataset[],
-  { format, filter, split, chunk: wanted }: ExportParameters,
+  { datasets, filter, parameters: { format, split, chunk: wanted } }: ExportList,
   tally: Tally,
 ): AsyncGenerator<ExportFile[], void, void> {
   const rows = await listMassStores(means.db);

@@ -1,3 +1,4 @@
+import { timeOf } from '../../api/scalars.ts';
 import type { ListFilter, Moment } from '../../datasets/datasets-export.queries.ts';
 import { badInput, SweepbookError } from '../../errors.ts';
 import { readPlace } from '../../events/events.queries.ts';
@@ -94,13 +95,10 @@ function rangesOf(text: string | undefined): string | undefined {
 /** RFC 3339, or the cursor of an event. */
 function momentOf(name: string, text: string | undefined, epoch: string): Moment | undefined {
   if (text === undefined) return undefined;
-  const form = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$/;
-  if (form.test(text)) {
-    const at = new Date(text.replace(' ', 'T').toUpperCase());
-    if (!Number.isNaN(at.getTime())) return { at };
-  }
+  const time = timeOf(text);
+  if (time) return time;
   try {
-    return { place: readPlace(epoch, text) };
+    return readPlace(epoch, text);
   } catch (error) {
     if (!(error instanceof SweepbookError) || error.code !== 'INVALID_CURSOR') throw error;
     throw badInput(name, text, 'a time like 2026-01-31T08:00:00Z, or the cursor of an event');

@@ -4,13 +4,11 @@ import type { Viewer } from '../../access/policy.ts';
 import type { Means } from '../../api/context.ts';
 import { listMassStores } from '../../backups/mass-stores.service.ts';
 import {
-  listedDatasets,
   otherwiseNamed,
   runStateOf,
   uncountedFiles,
   type ListedDataset,
 } from '../../datasets/datasets-export.queries.ts';
-import { findDataset } from '../../datasets/datasets.queries.ts';
 import { badInput, SweepbookError } from '../../errors.ts';
 import { currentPlace, writePlace } from '../../events/events.queries.ts';
 import { chosenEncoding } from './encoding.ts';
@@ -19,12 +17,7 @@ import { formats } from './formats.ts';
 import { listText, Tally, type ExportList } from './list-text.ts';
 import { readParameters, type ExportParameters } from './parameters.ts';
 import { RunningExports, sendList } from './send.ts';
-
-/** What a list is made of: datasets, of which each file is listed once. */
-interface ListSource {
-  readonly facts: ListFacts;
-  readonly datasetIds: readonly number[];
-}
+import { containerSource, datasetSource, type FindSource, type ListSource } from './sources.ts';
 
 type Query = Record<string, unknown>;
 interface NamedList {
@@ -40,34 +33,13 @@ export function serveExports(
 ): void {
   const running = new RunningExports();
   app.addHook('preClose', () => running.end());
-  app.get<NamedList>('/export/datasets/:name/files', async (request, reply) => {
-    const parameters = readParameters(request.query, means.epoch);
-    const viewer = viewerOf(request);
-    const source = await datasetSource(means, viewer, request.params.name, parameters);
-    return serveList({ means, running, viewer, request, reply }, source, parameters);
-  });
-}
-
-async function datasetSource(
-  means: Means,
-  viewer: Viewer,
-  name: string,
-  { tree }: ExportParameters,
-): Promise<ListSource> {
-  const dataset = await findDataset(means.db.fork(), viewer, name);
-  if (!dataset) {
-    throw new SweepbookError(
-      'NOT_FOUND',
-      `no dataset ${name} that you may see: names are case-sensitive, and what is not closed is not shown`,
-      { dataset: name },
-    );
+  const lists = { datasets: datasetSource, containers: containerSource };
+  for (const [collection, findSource] of Object.entries(lists)) {
+    app.get<NamedList>(`/export/${collection}/:name/files`, async (request, reply) => {
+      const viewer = viewerOf(request);
+      return serveList({ means, running, viewer, request, reply }, findSource, request.params.name);
+    });
   }
-  const { id, kind, status, stream, release, eventCount } = dataset;
-  const treeName = tree ?? dataset.treeName;
-  return {
-    facts: { name: dataset.name, kind, status, stream, release, treeName, eventCount },
-    datasetIds: [id],
-  };
 }
 
 interface Asked {
@@ -80,9 +52,10 @@ interface Asked {
 
 async function serveList(
   { means, running, viewer, request, reply }: Asked,
-  source: ListSource,
-  parameters: ExportParameters,
+  findSource: FindSource,
+  name: string,
 ): Promise<FastifyReply> {
+  const parameters = readParameters(request.query as Query, means.epoch);
   const encoding = chosenEncoding(request.headers['accept-encoding']);
   if (encoding === undefined) {
     const given = request.headers['accept-encoding'];
@@ -94,47 +67,57 @@ async function serveList(
     return reply.code(406).send({ code, message, facts });
   }
   // Before anything else is read, so that who follows from it misses nothing.
-  const marker = writePlace(means.epoch, await currentPlace(means.db.fork()));
-  const datasets = await listedDatasets(means.db, viewer, source.datasetIds);
-  if (datasets.length < source.datasetIds.length) throw vanished(source.facts);
-  const list = { facts: source.facts, datasets, parameters };
+  const now = await currentPlace(means.db.fork());
+  const source = await findSource(means, viewer, name, parameters.filter, now);
+  const { datasets, filter, unavailable } = source;
+  const list = { facts: factsOf(source, parameters), datasets, filter, parameters };
   await demandFitting(means, list);
   const isPublic = datasets.every((dataset) => dataset.isAvailable);
   const etag = await etagOf(means, list);
-  void reply
-    .header('vary', 'Authorization, Accept-Encoding')
-    .header('cache-control', isPublic ? 'public, no-cache' : 'private, no-store')
-    .header('x-content-type-options', 'nosniff')
-    .header('x-sweepbook-marker', marker)
-    .type(formats[parameters.format].contentType);
-  if (etag !== undefined) void reply.header('etag', etag);
-  if (etag !== undefined && isNamed(etag, request.headers['if-none-match'])) {
-    return reply.code(304).send();
-  }
   const known = wholeCount(list);
-  if (known !== undefined) void reply.header('x-sweepbook-count', String(known));
-  if (request.method === 'HEAD') return reply.send();
+  const headers = {
+    vary: 'Authorization, Accept-Encoding',
+    'cache-control': isPublic ? 'public, no-cache' : 'private, no-store',
+    'content-type': formats[parameters.format].contentType,
+    'x-content-type-options': 'nosniff',
+    'x-sweepbook-marker': writePlace(means.epoch, now),
+    ...(unavailable > 0 ? { 'x-sweepbook-unavailable': String(unavailable) } : {}),
+    ...(known === undefined ? {} : { 'x-sweepbook-count': String(known) }),
+    ...(etag === undefined ? {} : { etag }),
+  };
+  if (etag !== undefined && isNamed(etag, request.headers['if-none-match'])) {
+    return reply.code(304).headers(headers).send();
+  }
+  if (request.method === 'HEAD') return reply.headers(headers).send();
   const place = running.enter(viewer.principal);
   try {
     const tally = new Tally();
     const text = listText(means, viewer, list, tally);
     const count = () => tally.files;
-    await sendList(request, reply, { text, encoding, signal: place.signal, count });
+    await sendList(request, reply, { headers, text, encoding, signal: place.signal, count });
   } finally {
     place.leave();
   }
   return reply;
 }
 
-const vanished = ({ name }: ListFacts) =>
-  new SweepbookError('UNAVAILABLE', `${name} has just changed: ask again`, { name });
+/** The tree is the one that is asked for, or the one that all datasets name. */
+function factsOf({ facts, datasets }: ListSource, { tree }: ExportParameters): ListFacts {
+  const trees = new Set(datasets.map((dataset) => dataset.treeName));
+  const [named = null] = trees;
+  return {
+    ...facts,
+    treeName: tree ?? (trees.size === 1 ? named : null),
+    eventCount: datasets.reduce((sum, dataset) => sum + dataset.eventCount, 0),
+  };
+}
 
 /** Refuses what its reader could not use, while it can still be said. */
 async function demandFitting(
   means: Means,
-  { facts: { name, treeName }, datasets, parameters }: ExportList,
+  { facts: { name, treeName }, datasets, filter, parameters }: ExportList,
 ): Promise<void> {
-  const { format, filter, split } = parameters;
+  const { format, split } = parameters;
   const { needsTree, ending } = formats[format];
   if (needsTree && treeName === null) {
     throw badInput(

@@ -35,6 +35,8 @@ export class RunningExports {
 }
 
 export interface SentList {
+  /** Only of the list: a refusal goes without them. */
+  readonly headers: Readonly<Record<string, string>>;
   readonly text: AsyncGenerator<string, void, void>;
   readonly encoding: Encoding;
   readonly signal: AbortSignal;
@@ -49,7 +51,7 @@ export interface SentList {
 export async function sendList(
   request: FastifyRequest,
   reply: FastifyReply,
-  { text, encoding, signal, count }: SentList,
+  { headers, text, encoding, signal, count }: SentList,
 ): Promise<void> {
   const first = await text.next();
   const response = reply.raw;
@@ -59,7 +61,7 @@ export async function sendList(
     response.addTrailers({ 'X-Sweepbook-Count': String(count()) });
   }
   reply.hijack();
-  for (const [name, value] of Object.entries(reply.getHeaders())) {
+  for (const [name, value] of Object.entries({ ...reply.getHeaders(), ...headers })) {
     if (value !== undefined) response.setHeader(name, value);
   }
   response.setHeader('trailer', 'X-Sweepbook-Count');

@@ -139,8 +139,12 @@ describe('chunks', () => {
       parts.push(...(await namesOf('chunked', `&split=10&chunk=${chunk}`)));
     }
     expect(parts).toEqual(await namesOf('chunked'));
-    const beyond = await server.anonymous.get(pathOf('chunked', '&split=10&chunk=7'));
+    const beyond = await server.anonymous.get(
+      '/export/datasets/chunked/files?format=txt&split=10&chunk=7',
+    );
     expect(beyond.status).toBe(404);
+    expect(beyond.headers.get('content-type')).toContain('application/json');
+    expect(beyond.headers.get('etag')).toBeNull();
     expect(await beyond.json()).toMatchObject({ code: 'NOT_FOUND', facts: { chunks: 6 } });
   });
 
