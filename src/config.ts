@@ -47,6 +47,9 @@ const settings = z.object({
   SWEEPBOOK_RETRY_BASE_MS: count(1, 3_600_000)
     .default(2000)
     .describe('first wait after a failed attempt; doubles, with jitter'),
+  SWEEPBOOK_QUERY_SECONDS: count(1, 3600)
+    .default(30)
+    .describe('a question that takes the database longer is broken off'),
   SWEEPBOOK_GRAPHIQL: flag.default(true).describe('serve GraphiQL at /graphiql'),
   SWEEPBOOK_MIGRATE: flag.default(true).describe('serve applies missing migrations'),
   SWEEPBOOK_LOG_LEVEL: z
@@ -71,6 +74,7 @@ export interface Config {
   readonly workerConcurrency: number;
   readonly leaseSeconds: number;
   readonly retryBaseMs: number;
+  readonly querySeconds: number;
   readonly graphiql: boolean;
   readonly migrate: boolean;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
@@ -101,6 +105,7 @@ export function readConfig(environment: Environment = process.env): Config {
     workerConcurrency: given.SWEEPBOOK_WORKER_CONCURRENCY,
     leaseSeconds: given.SWEEPBOOK_LEASE_SECONDS,
     retryBaseMs: given.SWEEPBOOK_RETRY_BASE_MS,
+    querySeconds: given.SWEEPBOOK_QUERY_SECONDS,
     graphiql: given.SWEEPBOOK_GRAPHIQL,
     migrate: given.SWEEPBOOK_MIGRATE,
     logLevel: given.SWEEPBOOK_LOG_LEVEL,

@@ -91,7 +91,11 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
     const applied = await migrate(url);
     if (applied.length > 0) log.info({ applied }, 'migrations applied');
   }
-  const orm = await openDatabase({ url, entities: [TokenEntity, SiteEntity, MassStoreEntity] });
+  const orm = await openDatabase({
+    url,
+    entities: [TokenEntity, SiteEntity, MassStoreEntity],
+    statementSeconds: config.querySeconds,
+  });
   opened.add('database', () => orm.close());
   const state = await migrationState(orm);
   refuseNewerDatabase(state);

@@ -21,15 +21,31 @@ export function visibleDataset(viewer: Viewer): RawBuilder<boolean> {
   return sql<boolean>`d.is_available`;
 }
 
-/** A file (alias f) is seen through a dataset that is seen; production sees all. */
+/**
+ * The ways to see a file (alias f): through a dataset that is seen; for DQM also as the backed up file of an
+ * AVAILABLE run. None = all are seen. What is seen so is merged. Each way stands alone, so that it can be walked
+ * from either side: few files that are seen are found from their datasets, many by their names.
+ */
+export function waysToSeeFile(viewer: Viewer): RawBuilder<boolean>[] {
+  if (may(viewer, 'readProduction')) return [];
+  const ways = [
+    sql<boolean>`exists (select from dataset_files vdf join datasets d on d.id = vdf.dataset_id
+      where vdf.file_id = f.id and ${visibleDataset(viewer)})`,
+  ];
+  if (may(viewer, 'readRunStatus')) {
+    ways.push(sql<boolean>`(f.confirmed_copies > 0 and exists (
+      select from file_runs vfr join runs vr on vr.id = vfr.run_id
+      where vfr.file_id = f.id and vr.production_status = 'AVAILABLE'))`);
+  }
+  return ways;
+}
+
+/** The same as one condition, for files that are at hand. */
 export function visibleFile(viewer: Viewer): RawBuilder<boolean> {
-  if (may(viewer, 'readProduction')) return sql<boolean>`true`;
-  return sql<boolean>`(exists (
-      select from dataset_files df join datasets d on d.id = df.dataset_id
-      where df.file_id = f.id and ${visibleDataset(viewer)})
-    or (${may(viewer, 'readRunStatus')} and f.confirmed_copies > 0 and exists (
-      select from file_runs fr join runs r on r.id = fr.run_id
-      where fr.file_id = f.id and r.production_status = 'AVAILABLE')))`;
+  const ways = waysToSeeFile(viewer);
+  return ways.length === 0
+    ? sql<boolean>`true`
+    : sql<boolean>`(f.kind = 'MERGED_FILE' and (${sql.join(ways, sql` or `)}))`;
 }
 
 /** A run (alias r): production and DQM know of every run, others of those that are AVAILABLE. */
@@ -49,10 +65,12 @@ export function seesRunFacts(viewer: Viewer, productionStatus: string): boolean 
  */
 export function visibleEvent(viewer: Viewer): RawBuilder<boolean> {
   if (may(viewer, 'readProduction')) return sql<boolean>`true`;
-  return sql<boolean>`((e.dataset_id is not null and ${visibleDataset(viewer)})
-    or (e.kind in ('RUN_STATUS', 'RUN_VERDICT') and exists (
-      select from runs r where r.id = e.run_id and r.production_status = 'AVAILABLE'))
-    or e.container_id is not null)`;
+  // First the predicate of the index events_for_all: most of the log tells of single files and backups.
+  return sql<boolean>`(e.kind not in ('FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS') and (
+    (e.dataset_id is not null and ${visibleDataset(viewer)})
+    or e.container_id is not null
+    or (e.kind in ('RUN_STATUS', 'RUN_VERDICT') and (
+      select r.production_status = 'AVAILABLE' from runs r where r.id = e.run_id)) is true))`;
 }
 
 /** The same for an event that is at hand. */

@@ -1,5 +1,7 @@
 import { Field, InputType, ObjectType, registerEnumType } from 'type-graphql';
 import type { NameConditions } from '../database/name-filter.ts';
+import type { CountConditions, TimeConditions } from '../database/range-filter.ts';
+import { DateTime, SafeInt } from './scalars.ts';
 
 /** Registers an enum whose values are their own names, each with its meaning. */
 export function enumType<V extends string>(
@@ -53,9 +55,28 @@ export class NameFilter implements NameConditions {
 
   @Field(() => String, {
     nullable: true,
-    description: '* stands for anything, ? for one character.',
+    description:
+      '* stands for anything, ? for one character. LFNs: at least 3 characters before the first of them.',
   })
   glob?: string | null;
+}
+
+@InputType({ description: 'A span of time; both given = both must hold.' })
+export class TimeFilter implements TimeConditions {
+  @Field(() => DateTime, { nullable: true, description: 'At this moment or later.' })
+  gte?: Date | null;
+
+  @Field(() => DateTime, { nullable: true, description: 'Before this moment.' })
+  lt?: Date | null;
+}
+
+@InputType({ description: 'A span of numbers; both given = both must hold.' })
+export class CountFilter implements CountConditions {
+  @Field(() => SafeInt, { nullable: true, description: 'So many or more.' })
+  gte?: number | null;
+
+  @Field(() => SafeInt, { nullable: true, description: 'Less than this.' })
+  lt?: number | null;
 }
 
 /** How many items came out how. */

@@ -1,10 +1,18 @@
 import { demand, may, type Viewer } from '../access/policy.ts';
 import { visibleDataset } from '../access/visibility.ts';
-import { nameIs, type NameConditions } from '../database/name-filter.ts';
+import { asKept, oneOf, textIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
-import { readPage, type Page, type PageArguments } from '../database/page.ts';
+import {
+  readPage,
+  type OrderKey,
+  type Page,
+  type PageArguments,
+  type Walk,
+} from '../database/page.ts';
+import { asMoment, timeIn, type TimeConditions } from '../database/range-filter.ts';
 import { allOf, rows, sql, type RawBuilder } from '../database/sql.ts';
-import type { BackupStatus } from './backups.rules.ts';
+import { lfnIs } from '../files/files.queries.ts';
+import { backupStatuses, type BackupStatus } from './backups.rules.ts';
 
 export interface BackupRow {
   readonly id: number;
@@ -74,9 +82,45 @@ export interface BackupConditions {
   readonly store?: string | null | undefined;
   readonly dataset?: string | null | undefined;
   readonly lfn?: NameConditions | null | undefined;
+  readonly requestedAt?: TimeConditions | null | undefined;
+  readonly updatedAt?: TimeConditions | null | undefined;
+  readonly errorCode?: string | null | undefined;
 }
 
-/** Backup records in the order in which they were asked for. */
+const idLast: OrderKey = { sql: sql`b.id`, type: 'bigint' };
+const orderKeys = {
+  REQUESTED_AT: [{ sql: sql`b.requested_at`, type: 'timestamptz' }, idLast],
+  UPDATED_AT: [{ sql: sql`b.updated_at`, type: 'timestamptz' }, idLast],
+} as const satisfies Record<string, readonly OrderKey[]>;
+
+/** Conditions on backup records b. */
+export function backupConditions(filter: BackupConditions): RawBuilder<unknown> {
+  return allOf([
+    oneOf(sql`b.status`, filter.status),
+    filter.store == null ? undefined : sql`b.store_id = ${storeNamed(filter.store)}`,
+    // An array, read once: its files give the records, whatever the planner thinks of the order.
+    filter.dataset == null
+      ? undefined
+      : sql`b.file_id = any (array(select df.file_id from dataset_files df join datasets d on d.id = df.dataset_id
+          where ${textIs(sql`d.name`, filter.dataset)}))`,
+    filter.lfn ? ofFilesNamed(filter.lfn) : undefined,
+    timeIn(sql`b.requested_at`, filter.requestedAt),
+    timeIn(sql`b.updated_at`, filter.updatedAt),
+    textIs(sql`b.last_error_code`, filter.errorCode),
+  ]);
+}
+
+function ofFilesNamed(filter: NameConditions): RawBuilder<unknown> {
+  const such = lfnIs(sql`f.lfn`, filter) ?? sql`true`;
+  return filter.eq == null && filter.in == null
+    ? sql`exists (select from files f where f.id = b.file_id and ${such})`
+    : sql`b.file_id = any (array(select f.id from files f where ${such}))`;
+}
+
+/**
+ * Backup records in the order in which they were asked for; if the filter is on updatedAt, those that
+ * changed longest ago first.
+ */
 export async function listBackups(
   db: Db,
   viewer: Viewer,
@@ -84,27 +128,60 @@ export async function listBackups(
   page: PageArguments,
 ): Promise<Page<BackupRow>> {
   demand(viewer, 'readBackups');
-  const lfn = nameIs(sql`f.lfn`, filter.lfn);
+  const order = filter.updatedAt?.gte || filter.updatedAt?.lt ? 'UPDATED_AT' : 'REQUESTED_AT';
+  const { walks, rest } = walksOf(filter, order);
   return readPage<BackupRow>(
     db,
     {
-      order: 'backups:id',
-      keys: [{ sql: sql`b.id`, type: 'bigint' }],
+      order: `backups:${order.toLowerCase()}`,
+      keys: orderKeys[order],
       select: backupColumns,
       from: backupTables,
-      where: allOf([
-        filter.status ? sql`b.status = any (${filter.status}::text[])` : undefined,
-        filter.store ? sql`m.name = ${filter.store}` : undefined,
-        filter.dataset
-          ? sql`exists (select from dataset_files df join datasets d on d.id = df.dataset_id
-              where df.file_id = b.file_id and d.name = ${filter.dataset})`
-          : undefined,
-        lfn && sql`exists (select from files f where f.id = b.file_id and ${lfn})`,
-      ]),
+      where: backupConditions(rest),
+      walks,
+      overlap: true,
+      countWhere: backupConditions(filter),
     },
     page,
   );
 }
+
+/**
+ * The indexes have the state before the time: a walk for each state, and the conditions that are left. What names
+ * its files is found from them.
+ */
+function walksOf(
+  filter: BackupConditions,
+  order: keyof typeof orderKeys,
+): { walks: Walk[]; rest: BackupConditions } {
+  if ((filter.dataset ?? filter.lfn?.eq ?? filter.lfn?.in) != null) {
+    return { walks: [{}], rest: filter };
+  }
+  const { errorCode, store } = filter;
+  const { gte, lt } = (order === 'UPDATED_AT' ? filter.updatedAt : filter.requestedAt) ?? {};
+  const span = {
+    from: gte == null ? undefined : asMoment(gte),
+    to: lt == null ? undefined : asMoment(lt),
+  };
+  if (errorCode != null && order === 'REQUESTED_AT') {
+    const pins = [{ sql: sql`b.last_error_code`, is: sql`${asKept(errorCode)}` }];
+    const where = sql`b.last_error_code is not null`;
+    return { walks: [{ pins, ...span, where }], rest: { ...filter, errorCode: null } };
+  }
+  const byStore = store != null && order === 'REQUESTED_AT';
+  const inStore = byStore ? [{ sql: sql`b.store_id`, is: storeNamed(store) }] : [];
+  const walks = [...new Set(filter.status ?? backupStatuses)].map((status) => ({
+    pins: [...inStore, { sql: sql`b.status`, is: sql`${status}` }],
+    ...span,
+  }));
+  // No state at all fits nothing. An equality beside its bound would let the planner take any index again.
+  return walks.length === 0
+    ? { walks: [{}], rest: filter }
+    : { walks, rest: { ...filter, status: null, ...(byStore ? { store: null } : {}) } };
+}
+
+const storeNamed = (store: string) =>
+  sql`(select id from mass_stores where ${textIs(sql`name`, store)})`;
 
 export interface ConfirmedCopy {
   readonly fileId: number;

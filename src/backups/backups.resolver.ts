@@ -55,7 +55,8 @@ async function loadAccessUrls(context: Context, ids: readonly number[]) {
 export class BackupResolver {
   @Query(() => BackupRecordConnection, {
     description:
-      'Backup records in the order in which they were asked for. For producers and operators.',
+      'Backup records in the order in which they were asked for; with a filter on updatedAt, those that changed ' +
+      'longest ago first. For producers and operators.',
   })
   async backupRecords(
     @Ctx() { db, viewer }: Context,

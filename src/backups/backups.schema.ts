@@ -1,6 +1,6 @@
 import { Field, InputType, Int, ObjectType } from 'type-graphql';
 import { connectionType } from '../api/connection.ts';
-import { enumType, ItemError, NameFilter, RegistrationOutcome } from '../api/inputs.ts';
+import { enumType, ItemError, NameFilter, RegistrationOutcome, TimeFilter } from '../api/inputs.ts';
 import { NodeType } from '../api/node.ts';
 import { DateTime, Json, SafeInt } from '../api/scalars.ts';
 import type { BackupStatus as StatusName } from './backups.rules.ts';
@@ -95,6 +95,21 @@ export class BackupRecordFilter {
 
   @Field(() => NameFilter, { nullable: true, description: 'Of files with such an LFN.' })
   lfn?: NameFilter | null;
+
+  @Field(() => TimeFilter, { nullable: true, description: 'Asked for in this time.' })
+  requestedAt?: TimeFilter | null;
+
+  @Field(() => TimeFilter, {
+    nullable: true,
+    description: 'Changed last in this time: lt finds what is stuck.',
+  })
+  updatedAt?: TimeFilter | null;
+
+  @Field(() => String, {
+    nullable: true,
+    description: 'Whose last failure had this code, for one NO_SPACE.',
+  })
+  errorCode?: string | null;
 }
 
 @InputType({ description: 'Files to back up.' })

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { SweepbookError } from '../errors.ts';
 
-type CursorValue = string | number;
+export type CursorValue = string | number;
 
 /**
  * An opaque cursor: the order it belongs to and the values of the last row,

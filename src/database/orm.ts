@@ -17,6 +17,8 @@ export interface DatabaseOptions {
   /** Connections at the most. */
   readonly poolSize?: number;
   readonly applicationName?: string;
+  /** A statement outside of a transaction that takes longer is broken off; 0 = never. */
+  readonly statementSeconds?: number;
   /** Tables that are used row by row; set-based SQL needs none. */
   readonly entities?: readonly EntitySchema[];
 }
@@ -33,6 +35,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Orm> {
       application_name: options.applicationName ?? 'sweepbook',
       // A forgotten transaction would hold up the event log for everybody (readers stay below the oldest one).
       idle_in_transaction_session_timeout: 60_000,
+      // A question that no index answers must not occupy a connection for hours; inTransaction lifts it.
+      statement_timeout: (options.statementSeconds ?? 0) * 1000,
       connectionTimeoutMillis: 10_000,
       keepAlive: true,
     },

@@ -1,14 +1,30 @@
 import { SweepbookError } from '../errors.ts';
-import { invalidCursor, readCursor, writeCursor } from './cursor.ts';
+import { invalidCursor, readCursor, writeCursor, type CursorValue } from './cursor.ts';
 import type { Db } from './orm.ts';
 import { allOf, firstRow, rows, sql, type RawBuilder } from './sql.ts';
 
-/** One key of an order: its SQL, what the cursor holds, and its direction. */
+/** One key of an order: its SQL, what the cursor holds, and its direction, which is the same for all keys of it. */
 export interface OrderKey {
   readonly sql: RawBuilder<unknown>;
   /** PostgreSQL type that the cursor's value is cast back to. */
-  readonly type: 'text' | 'bigint' | 'timestamptz';
+  readonly type: 'text' | 'bigint' | 'timestamptz' | 'xid8';
   readonly descending?: boolean;
+}
+
+/**
+ * One walk through an index that has the columns of `pins` before the keys of the order. The planner believes that
+ * what is rare lies evenly among the rest, and would rather walk the whole list in order and pass by millions; so a
+ * pin is written as a bound and not as an equality, and stands in the order: only its own index serves both.
+ */
+export interface Walk {
+  readonly pins?: readonly {
+    readonly sql: RawBuilder<unknown>;
+    readonly is: RawBuilder<unknown>;
+  }[];
+  /** The first key begins and ends here (both included): what `where` says of it, for the index. */
+  readonly from?: RawBuilder<unknown> | undefined;
+  readonly to?: RawBuilder<unknown> | undefined;
+  readonly where?: RawBuilder<unknown> | undefined;
 }
 
 export interface PageQuery {
@@ -19,6 +35,21 @@ export interface PageQuery {
   readonly select: RawBuilder<unknown>;
   readonly from: RawBuilder<unknown>;
   readonly where: RawBuilder<unknown>;
+  /** In place of `from`, for a list made of lists, each of which needs only its own page. */
+  readonly pageFrom?: (place: RawBuilder<unknown>, limit: number) => RawBuilder<unknown>;
+  /** What counting adds to `where`, if `pageFrom` or `walks` have it inside. */
+  readonly countWhere?: RawBuilder<unknown> | undefined;
+  /** "Of this state or of that one": a page of each is read, and the pages are merged. None = one plain walk. */
+  readonly walks?: readonly Walk[] | undefined;
+  /** A row may be met by several walks; it is listed once. Then `countWhere` says what the walks say together. */
+  readonly overlap?: boolean;
+  /** Cursors of a form of their own: the keys of the last row in and out. */
+  readonly cursors?: {
+    readonly read: (cursor: string) => readonly CursorValue[];
+    readonly write: (keys: readonly CursorValue[]) => string;
+  };
+  /** How many there are in all, where that is known without counting. */
+  readonly total?: number | undefined;
 }
 
 export interface PageArguments {
@@ -55,7 +86,29 @@ export async function readPage<Row>(
   query: PageQuery,
   page: PageArguments,
 ): Promise<Page<Row>> {
-  const place = page.after ? behind(query, page.after) : undefined;
+  const place = page.after ? placeOf(query, page.after) : undefined;
+  const found = await rows(db, statementOf(query, place, page.first + 1));
+  const hasNextPage = found.length > page.first;
+  const write =
+    query.cursors?.write ?? ((keys: readonly CursorValue[]) => writeCursor(query.order, keys));
+  return {
+    edges: found.slice(0, page.first).map((row) => ({
+      cursor: write(query.keys.map((_, i) => row[`__key${i}`] as CursorValue)),
+      node: row as Row,
+    })),
+    hasNextPage,
+    hasPreviousPage: place !== undefined,
+    total: async () => query.total ?? countAll(db, query),
+  };
+}
+
+type Place = readonly RawBuilder<unknown>[];
+
+function statementOf(
+  query: PageQuery,
+  place: Place | undefined,
+  limit: number,
+): RawBuilder<Record<string, unknown>> {
   const keyColumns = sql.join(
     query.keys.map((key, i) =>
       key.type === 'timestamptz'
@@ -64,34 +117,67 @@ export async function readPage<Row>(
         : sql`${key.sql} as ${sql.ref(`__key${i}`)}`,
     ),
   );
-  const order = sql.join(
-    query.keys.map((key) => (key.descending ? sql`${key.sql} desc` : key.sql)),
+  const behind = place && isBehind(query.keys, [], place);
+  const from = query.pageFrom?.(behind ?? sql`true`, limit) ?? query.from;
+  const one = (walk: Walk) => sql<Record<string, unknown>>`
+    select ${query.select}, ${keyColumns} from ${from}
+    where ${allOf([query.where, walk.where, ...boundsOf(query.keys, walk, place)])}
+    order by ${orderOf(query.keys, walk)} limit ${limit}`;
+  const walks = query.walks ?? [];
+  if (walks.length < 2) return one(walks[0] ?? {});
+  const order = query.keys.map((key, i) =>
+    key.descending ? sql`${sql.ref(`p.__key${i}`)} desc` : sql.ref(`p.__key${i}`),
   );
-  const found = await rows(
-    db,
-    sql<Record<string, unknown>>`
-    select ${query.select}, ${keyColumns} from ${query.from}
-    where ${allOf([query.where, place])} order by ${order} limit ${page.first + 1}`,
-  );
-  const hasNextPage = found.length > page.first;
-  return {
-    edges: found.slice(0, page.first).map((row) => ({
-      cursor: writeCursor(
-        query.order,
-        query.keys.map((_, i) => row[`__key${i}`] as string | number),
-      ),
-      node: row as Row,
-    })),
-    hasNextPage,
-    hasPreviousPage: place !== undefined,
-    total: async () => {
-      const counted = await firstRow(
-        db,
-        sql<{ n: number }>`select count(*) as n from ${query.from} where ${query.where}`,
-      );
-      return counted?.n ?? 0;
-    },
+  return sql<Record<string, unknown>>`
+    select * from (${sql.join(
+      walks.map((walk) => sql`(${one(walk)})`),
+      query.overlap ? sql` union ` : sql` union all `,
+    )}) as p order by ${sql.join(order)} limit ${limit}`;
+}
+
+function orderOf(keys: readonly OrderKey[], { pins = [] }: Walk): RawBuilder<unknown> {
+  const parts = [
+    ...pins.map((pin) => ({ sql: pin.sql, descending: keys[0]?.descending })),
+    ...keys,
+  ];
+  return sql.join(parts.map((key) => (key.descending ? sql`${key.sql} desc` : key.sql)));
+}
+
+/** Where the walk begins and ends; of two bounds on one side the index would take either, so there is one. */
+function boundsOf(
+  keys: readonly OrderKey[],
+  { pins = [], from, to }: Walk,
+  place: Place | undefined,
+): (RawBuilder<unknown> | undefined)[] {
+  const first = keys[0]?.sql ?? sql`true`;
+  const bound = (sign: RawBuilder<unknown>, value: RawBuilder<unknown> | undefined) => {
+    const columns = [...pins.map((pin) => pin.sql), ...(value === undefined ? [] : [first])];
+    const values = [...pins.map((pin) => pin.is), ...(value === undefined ? [] : [value])];
+    return columns.length === 0
+      ? undefined
+      : sql`(${sql.join(columns)}) ${sign} (${sql.join(values)})`;
   };
+  const behind = place && isBehind(keys, pins, place);
+  const isDescending = keys[0]?.descending === true;
+  return [
+    behind !== undefined && !isDescending ? behind : bound(sql`>=`, from),
+    behind !== undefined && isDescending ? behind : bound(sql`<=`, to),
+  ];
+}
+
+async function countAll(db: Db, query: PageQuery): Promise<number> {
+  const walks = query.overlap || query.walks === undefined ? [{}] : query.walks;
+  const counts = walks.map(
+    (walk: Walk) =>
+      sql`(select count(*) from ${query.from} where ${allOf([
+        query.where,
+        query.countWhere,
+        walk.where,
+        ...(walk.pins ?? []).map((pin) => sql`${pin.sql} = ${pin.is}`),
+      ])})`,
+  );
+  const counted = await firstRow(db, sql<{ n: number }>`select ${sql.join(counts, sql` + `)} as n`);
+  return counted?.n ?? 0;
 }
 
 /** As to_char wrote it, to the microsecond, and a day of the calendar. */
@@ -102,18 +188,24 @@ function isMoment(text: string): boolean {
   return !Number.isNaN(time.getTime()) && time.toISOString() === toMilliseconds;
 }
 
-/** "Comes after the cursor's row", key by key, so that directions may differ. */
-function behind(query: PageQuery, cursor: string): RawBuilder<unknown> {
+/** The keys of the cursor's row. */
+function placeOf(query: PageQuery, cursor: string): Place {
   const forms = query.keys.map((key) => (key.type === 'bigint' ? 'number' : 'string'));
-  const values = readCursor(query.order, cursor, forms);
+  const values = query.cursors?.read(cursor) ?? readCursor(query.order, cursor, forms);
   if (query.keys.some((key, i) => key.type === 'timestamptz' && !isMoment(`${values[i]}`))) {
     throw invalidCursor(query.order);
   }
-  const cast = (i: number) => sql`${values[i]}::${sql.raw(query.keys[i]?.type ?? 'text')}`;
-  const alternatives = query.keys.map((key, i) => {
-    const equal = query.keys.slice(0, i).map((before, j) => sql`${before.sql} = ${cast(j)}`);
-    const beyond = key.descending ? sql`${key.sql} < ${cast(i)}` : sql`${key.sql} > ${cast(i)}`;
-    return allOf([...equal, beyond]);
-  });
-  return sql`(${sql.join(alternatives, sql` or `)})`;
+  // By way of text: PostgreSQL then takes every parameter as it is sent.
+  return query.keys.map(({ type }, i) => sql`${values[i]}::text::${sql.raw(type)}`);
+}
+
+/** "Comes after the cursor's row", as one comparison of rows: the index is entered there. All keys go one way. */
+function isBehind(
+  keys: readonly OrderKey[],
+  pins: NonNullable<Walk['pins']>,
+  place: Place,
+): RawBuilder<unknown> {
+  const row = sql`(${sql.join([...pins, ...keys].map((key) => key.sql))})`;
+  const at = sql`(${sql.join([...pins.map((pin) => pin.is), ...place])})`;
+  return keys[0]?.descending ? sql`${row} < ${at}` : sql`${row} > ${at}`;
 }

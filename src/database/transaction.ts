@@ -11,6 +11,8 @@ export interface Actor {
 /** Deadlock, serialization failure: nothing was written, the same again may work. */
 const worthRepeating = new Set(['40P01', '40001']);
 const tries = 5;
+/** statement_timeout. */
+const brokenOff = '57014';
 /** A NUL in a text, in a text within JSON: PostgreSQL keeps none, so nothing can be called so. */
 const unstorable = new Set(['22021', '22P05']);
 
@@ -28,7 +30,8 @@ export async function inTransaction<T>(
     try {
       return await withTransaction(db, async (tx) => {
         await sql`select set_config('sweepbook.actor', ${actor.principal}, true),
-          set_config('sweepbook.reason', ${actor.reason ?? ''}, true)`.execute(tx.getKysely());
+          set_config('sweepbook.reason', ${actor.reason ?? ''}, true),
+          set_config('statement_timeout', '0', true)`.execute(tx.getKysely());
         return work(tx);
       });
     } catch (error) {
@@ -69,6 +72,14 @@ export function asRefusal(error: unknown): unknown {
     return new SweepbookError(
       'BAD_USER_INPUT',
       'a text holds a NUL character, which no name has: leave it out',
+      {},
+      { cause: error },
+    );
+  }
+  if (sqlState === brokenOff) {
+    return new SweepbookError(
+      'QUERY_TOO_COMPLEX',
+      'the answer took too long to find: narrow the question by a name, a dataset, a run or a time, or leave out totalCount',
       {},
       { cause: error },
     );

@@ -1,10 +1,18 @@
-import type { Viewer } from '../access/policy.ts';
-import { visibleDataset } from '../access/visibility.ts';
-import { nameIs, type NameConditions } from '../database/name-filter.ts';
+import { may, type Viewer } from '../access/policy.ts';
+import { visibleDataset, visibleRun } from '../access/visibility.ts';
+import { nameIs, oneOf, textIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
 import { readPage, type OrderKey, type Page, type PageArguments } from '../database/page.ts';
+import {
+  countIn,
+  timeIn,
+  type CountConditions,
+  type TimeConditions,
+} from '../database/range-filter.ts';
 import { allOf, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts';
 import { SweepbookError } from '../errors.ts';
+import { numberIn } from '../runs/runs.queries.ts';
+import { parseRunRanges, runSources, type RunSource } from '../runs/runs.rules.ts';
 import type { DatasetKind, DatasetStatus } from './datasets.rules.ts';
 
 export interface DatasetRow {
@@ -26,6 +34,11 @@ export interface DatasetRow {
   readonly confirmedCount: number;
   readonly sizeBytes: number;
   readonly eventCount: number;
+  readonly runCount: number;
+  /** Sum over its runs, each once, 1/pb; null when no run has one. */
+  readonly luminosity: number | null;
+  readonly firstRun: number | null;
+  readonly lastRun: number | null;
   readonly version: number;
   readonly createdAt: Date;
   readonly backedUpAt: Date | null;
@@ -36,7 +49,9 @@ const datasetColumns = sql`d.id, d.name, d.kind, d.status, d.owner, d.stream, d.
   d.description, d.sealed, d.backup_waived as "backupWaived",
   d.waiver_reason as "waiverReason", d.is_available as "isAvailable", d.bad_mark_count > 0 as "isBad",
   d.file_count as "fileCount", d.confirmed_count as "confirmedCount", d.size_bytes as "sizeBytes",
-  d.event_count as "eventCount", d.version, d.created_at as "createdAt", d.backed_up_at as "backedUpAt",
+  d.event_count as "eventCount", d.run_count as "runCount",
+  case when d.luminosity_run_count > 0 then d.luminosity end as luminosity,
+  d.first_run as "firstRun", d.last_run as "lastRun", d.version, d.created_at as "createdAt", d.backed_up_at as "backedUpAt",
   d.closed_at as "closedAt"`;
 
 export async function datasetsByIds(
@@ -89,43 +104,88 @@ export interface DatasetConditions {
   readonly stream?: string | null | undefined;
   readonly release?: string | null | undefined;
   readonly isBad?: boolean | null | undefined;
+  readonly backupWaived?: boolean | null | undefined;
+  /** Ranges of run numbers, "36172-39320,40001": with data of any run in them. */
+  readonly runs?: string | null | undefined;
+  readonly holdsRun?: { readonly number: number; readonly source: RunSource } | null | undefined;
+  readonly minEvents?: number | null | undefined;
+  readonly sizeBytes?: CountConditions | null | undefined;
+  readonly fileCount?: CountConditions | null | undefined;
+  readonly createdAt?: TimeConditions | null | undefined;
+  readonly closedAt?: TimeConditions | null | undefined;
 }
 
-/** Bad and unfinished data is left out unless it is asked for. */
-function datasetConditions(viewer: Viewer, filter: DatasetConditions): RawBuilder<unknown> {
+/** Conditions on datasets d. Bad and unfinished data is left out unless it is asked for. */
+export function datasetConditions(viewer: Viewer, filter: DatasetConditions): RawBuilder<unknown> {
   return allOf([
     visibleDataset(viewer),
     nameIs(sql`d.name`, filter.name),
-    filter.kind ? sql`d.kind = any (${filter.kind}::text[])` : undefined,
+    oneOf(sql`d.kind`, filter.kind),
     filter.status
-      ? sql`d.status = any (${filter.status}::text[])`
+      ? oneOf(sql`d.status`, filter.status)
       : filter.isBad == null
         ? sql`d.is_available`
         : undefined,
-    filter.isBad == null
-      ? sql`d.bad_mark_count = 0`
-      : sql`(d.bad_mark_count > 0) = ${filter.isBad}`,
-    filter.owner ? sql`d.owner = ${filter.owner}` : undefined,
-    filter.stream ? sql`d.stream = ${filter.stream}` : undefined,
-    filter.release ? sql`d.release = ${filter.release}` : undefined,
+    filter.isBad === true ? sql`d.bad_mark_count > 0` : undefined,
+    filter.isBad !== true ? sql`d.bad_mark_count = 0` : undefined,
+    filter.backupWaived == null
+      ? undefined
+      : filter.backupWaived
+        ? sql`d.backup_waived`
+        : sql`not d.backup_waived`,
+    textIs(sql`d.owner`, filter.owner),
+    textIs(sql`d.stream`, filter.stream),
+    textIs(sql`d.release`, filter.release),
+    filter.minEvents == null ? undefined : sql`d.event_count >= ${filter.minEvents}::bigint`,
+    countIn(sql`d.size_bytes`, filter.sizeBytes),
+    countIn(sql`d.file_count`, filter.fileCount),
+    timeIn(sql`d.created_at`, filter.createdAt),
+    timeIn(sql`d.closed_at`, filter.closedAt),
+    filter.holdsRun
+      ? holdsRuns(
+          viewer,
+          sql`x.source = ${filter.holdsRun.source} and x.number = ${filter.holdsRun.number}::bigint`,
+        )
+      : undefined,
+    filter.runs == null
+      ? undefined
+      : holdsRuns(viewer, numberIn(sql`x.number`, parseRunRanges(filter.runs, 'runs'))),
   ]);
 }
 
-export const datasetOrders = ['NAME', 'CREATED_AT_DESC', 'CLOSED_AT_DESC'] as const;
+/** With data of such runs (x of dataset_runs), as far as the viewer may know them. */
+function holdsRuns(viewer: Viewer, which: RawBuilder<unknown>): RawBuilder<unknown> {
+  const isKnown = may(viewer, 'readRunStatus')
+    ? undefined
+    : sql`exists (select from runs r where r.id = x.run_id and ${visibleRun(viewer)})`;
+  const bySource = sql`x.source in (${sql.join(runSources.map((source) => sql.lit(source)))})`;
+  return sql`d.id in (select x.dataset_id from dataset_runs x where ${allOf([bySource, which, isKnown])})`;
+}
+
+export const datasetOrders = [
+  'NAME',
+  'CREATED_AT_DESC',
+  'CLOSED_AT_DESC',
+  'SIZE_DESC',
+  'EVENTS_DESC',
+  'FILES_DESC',
+] as const;
 export type DatasetOrder = (typeof datasetOrders)[number];
 
-const idLast: OrderKey = { sql: sql`d.id`, type: 'bigint', descending: true };
+const largestFirst = (key: RawBuilder<unknown>, type: OrderKey['type']): OrderKey[] => [
+  { sql: key, type, descending: true },
+  { sql: sql`d.id`, type: 'bigint', descending: true },
+];
 const orderKeys: Record<DatasetOrder, OrderKey[]> = {
   NAME: [{ sql: sql`d.name`, type: 'text' }],
-  CREATED_AT_DESC: [{ sql: sql`d.created_at`, type: 'timestamptz', descending: true }, idLast],
-  CLOSED_AT_DESC: [
-    {
-      sql: sql`coalesce(d.closed_at, timestamptz '0001-01-01 00:00:00+00')`,
-      type: 'timestamptz',
-      descending: true,
-    },
-    idLast,
-  ],
+  CREATED_AT_DESC: largestFirst(sql`d.created_at`, 'timestamptz'),
+  CLOSED_AT_DESC: largestFirst(
+    sql`coalesce(d.closed_at, timestamptz '0001-01-01 00:00:00+00')`,
+    'timestamptz',
+  ),
+  SIZE_DESC: largestFirst(sql`d.size_bytes`, 'bigint'),
+  EVENTS_DESC: largestFirst(sql`d.event_count`, 'bigint'),
+  FILES_DESC: largestFirst(sql`d.file_count`, 'bigint'),
 };
 
 export async function listDatasets(
@@ -170,26 +230,6 @@ export async function badMarksOf(db: Db, ids: readonly number[]): Promise<BadMar
   );
 }
 
-export interface DatasetRunSummary {
-  readonly datasetId: number;
-  /** Sum over the runs, 1/pb; null when no run has one. */
-  readonly luminosity: number | null;
-  readonly first: number | null;
-  readonly last: number | null;
-}
-
-/** Luminosity and run range of datasets, from the runs that their files hold; each run counts once. */
-export async function runSummariesOf(db: Db, ids: readonly number[]): Promise<DatasetRunSummary[]> {
-  return rows(
-    db,
-    sql<DatasetRunSummary>`
-    select x.dataset_id as "datasetId", sum(r.luminosity) as luminosity, min(r.number) as first, max(r.number) as last
-    from (select distinct df.dataset_id, fr.run_id from dataset_files df join file_runs fr on fr.file_id = df.file_id
-          where df.dataset_id = any (${ids}::bigint[])) x
-    join runs r on r.id = x.run_id group by x.dataset_id`,
-  );
-}
-
 /** Whether the viewer sees a dataset right now and it fits; for feeds. */
 export async function datasetFits(
   db: Db,
@@ -203,17 +243,8 @@ export async function datasetFits(
       sql`d.id = ${id}`,
       visibleDataset(viewer),
       nameIs(sql`d.name`, filter.name),
-      filter.kind ? sql`d.kind = any (${filter.kind}::text[])` : undefined,
+      oneOf(sql`d.kind`, filter.kind),
     ])}`,
   );
   return found.length > 0;
 }
-
-/** A dataset and its runs: condition on runs r. */
-export const runsOfDataset = (id: number): RawBuilder<unknown> =>
-  sql`r.id in (select fr.run_id from dataset_files df join file_runs fr on fr.file_id = df.file_id
-    where df.dataset_id = ${id})`;
-
-/** A dataset and its files: condition on files f. */
-export const filesOfDataset = (id: number): RawBuilder<unknown> =>
-  sql`f.id in (select file_id from dataset_files where dataset_id = ${id})`;

@@ -1,4 +1,4 @@
-import { Arg, Ctx, FieldResolver, Float, ID, Int, Query, Resolver, Root } from 'type-graphql';
+import { Arg, Ctx, FieldResolver, ID, Int, Query, Resolver, Root } from 'type-graphql';
 import { inOrder, type Context } from '../api/context.ts';
 import { afterOptions, firstOptions, toConnection, type Connection } from '../api/connection.ts';
 import { nodeName, writeNodeId } from '../api/node.ts';
@@ -6,18 +6,13 @@ import { checkedFirst, pageLimits } from '../database/page.ts';
 import { sql } from '../database/sql.ts';
 import { eventConditions, listEvents, type EventRow } from '../events/events.queries.ts';
 import { EventConnection, EventType } from '../events/events.schema.ts';
-import { listFiles, type FileRow } from '../files/files.queries.ts';
+import { listFilesOfDataset, type FileRow } from '../files/files.queries.ts';
 import { FileConnection, FileFilter, FileType } from '../files/files.schema.ts';
-import { listRunsOf, type RunRow } from '../runs/runs.queries.ts';
-import { RunConnection } from '../runs/runs.schema.ts';
 import {
   badMarksOf,
   datasetsByIds,
-  filesOfDataset,
   findDataset,
   listDatasets,
-  runsOfDataset,
-  runSummariesOf,
   type BadMarkRow,
   type DatasetOrder as OrderName,
   type DatasetRow,
@@ -37,10 +32,6 @@ export async function loadDatasets(context: Context, ids: readonly number[]) {
 
 export async function loadBadMarks(context: Context, ids: readonly number[]) {
   return inOrder(ids, await badMarksOf(context.db.fork(), ids), (row) => row.datasetId);
-}
-
-async function loadRunSummaries(context: Context, ids: readonly number[]) {
-  return inOrder(ids, await runSummariesOf(context.db.fork(), ids), (row) => row.datasetId);
 }
 
 @Resolver(() => DatasetType)
@@ -92,19 +83,9 @@ export class DatasetResolver {
     return dataset.isBad ? context.load(loadBadMarks, dataset.id) : undefined;
   }
 
-  @FieldResolver(() => Float, {
-    nullable: true,
-    description: 'Of its runs, 1/pb; null = none of them says.',
-  })
-  async luminosity(@Ctx() context: Context, @Root() dataset: DatasetRow): Promise<number | null> {
-    return (await context.load(loadRunSummaries, dataset.id))?.luminosity ?? null;
-  }
-
   @FieldResolver(() => RunRange, { nullable: true, description: 'First and last of its runs.' })
-  async runRange(@Ctx() context: Context, @Root() dataset: DatasetRow): Promise<RunRange | null> {
-    const summary = await context.load(loadRunSummaries, dataset.id);
-    if (summary?.first == null || summary.last == null) return null;
-    return { first: summary.first, last: summary.last };
+  runRange(@Root() { firstRun, lastRun }: DatasetRow): RunRange | null {
+    return firstRun === null || lastRun === null ? null : { first: firstRun, last: lastRun };
   }
 
   @FieldResolver(() => FileConnection, { description: 'Its files, by LFN.' })
@@ -117,22 +98,7 @@ export class DatasetResolver {
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<FileRow>> {
     const page = { first: checkedFirst(first, pageLimits.files), after };
-    return toConnection(
-      await listFiles(db.fork(), viewer, filter ?? {}, page, filesOfDataset(dataset.id)),
-    );
-  }
-
-  @FieldResolver(() => RunConnection, {
-    description: 'The runs that its files hold, as far as you may know them.',
-  })
-  async runs(
-    @Ctx() { db, viewer }: Context,
-    @Root() dataset: DatasetRow,
-    @Arg('first', () => Int, firstOptions) first: number | null,
-    @Arg('after', () => String, afterOptions) after: string | null,
-  ): Promise<Connection<RunRow>> {
-    const page = { first: checkedFirst(first, pageLimits.others), after };
-    return toConnection(await listRunsOf(db.fork(), viewer, runsOfDataset(dataset.id), page));
+    return toConnection(await listFilesOfDataset(db.fork(), viewer, dataset, filter ?? {}, page));
   }
 
   @FieldResolver(() => EventConnection, {

@@ -1,8 +1,9 @@
-import { Field, InputType, Int, ObjectType } from 'type-graphql';
+import { Field, Float, InputType, Int, ObjectType } from 'type-graphql';
 import { connectionType } from '../api/connection.ts';
-import { enumType, NameFilter } from '../api/inputs.ts';
+import { CountFilter, enumType, NameFilter, TimeFilter } from '../api/inputs.ts';
 import { NodeType } from '../api/node.ts';
 import { DateTime, SafeInt } from '../api/scalars.ts';
+import { RunKey } from '../runs/runs.schema.ts';
 import type { DatasetOrder as OrderName } from './datasets.queries.ts';
 import type { DatasetKind as KindName, DatasetStatus as StatusName } from './datasets.rules.ts';
 
@@ -22,6 +23,9 @@ export const DatasetOrder = enumType<OrderName>('DatasetOrder', 'Order of datase
   NAME: 'By name.',
   CREATED_AT_DESC: 'The newest first.',
   CLOSED_AT_DESC: 'The last published first.',
+  SIZE_DESC: 'The largest in bytes first.',
+  EVENTS_DESC: 'The one with most events first.',
+  FILES_DESC: 'The one with most files first.',
 });
 
 @ObjectType({ description: 'Why users do not see a dataset.' })
@@ -101,6 +105,15 @@ export class DatasetType extends NodeType {
   @Field(() => SafeInt, { description: 'Events in all files whose count is known.' })
   eventCount!: number;
 
+  @Field(() => SafeInt, { description: 'Runs that its files hold data of.' })
+  runCount!: number;
+
+  @Field(() => Float, {
+    nullable: true,
+    description: 'Of its runs, each once, 1/pb; null = none of them says.',
+  })
+  luminosity!: number | null;
+
   @Field(() => Int, { description: 'Grows with each change: give it as expectedVersion.' })
   version!: number;
 
@@ -147,6 +160,33 @@ export class DatasetFilter {
 
   @Field(() => Boolean, { nullable: true, description: 'Marked bad, for those who see such.' })
   isBad?: boolean | null;
+
+  @Field(() => Boolean, { nullable: true, description: 'Published without backup, or not so.' })
+  backupWaived?: boolean | null;
+
+  @Field(() => String, {
+    nullable: true,
+    description: 'With data of a run in these ranges: "36172-39320,40001".',
+  })
+  runs?: string | null;
+
+  @Field(() => RunKey, { nullable: true, description: 'With data of this run.' })
+  holdsRun?: RunKey | null;
+
+  @Field(() => SafeInt, { nullable: true, description: 'With so many events or more.' })
+  minEvents?: number | null;
+
+  @Field(() => CountFilter, { nullable: true, description: 'Of this size, bytes.' })
+  sizeBytes?: CountFilter | null;
+
+  @Field(() => CountFilter, { nullable: true, description: 'Of so many files.' })
+  fileCount?: CountFilter | null;
+
+  @Field(() => TimeFilter, { nullable: true, description: 'Created in this time.' })
+  createdAt?: TimeFilter | null;
+
+  @Field(() => TimeFilter, { nullable: true, description: 'Published in this time.' })
+  closedAt?: TimeFilter | null;
 }
 
 @InputType({ description: 'Which changes of state to hear of; all must hold.' })

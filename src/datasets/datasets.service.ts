@@ -148,8 +148,9 @@ async function addFiles(tx: Db, datasetId: number, lfns: readonly string[]): Pro
   }
   return changedRows(
     tx,
-    sql`insert into dataset_files (dataset_id, file_id)
-      select ${datasetId}::bigint, unnest(${files.map((file) => file.id)}::bigint[])
+    sql`insert into dataset_files (dataset_id, file_id, lfn)
+      select ${datasetId}::bigint, * from unnest(${files.map((file) => file.id)}::bigint[],
+        ${files.map((file) => file.lfn)}::text[])
       on conflict do nothing returning file_id`,
   );
 }

@@ -1,11 +1,19 @@
 import { visibleEvent } from '../access/visibility.ts';
-import type { Viewer } from '../access/policy.ts';
+import { may, type Viewer } from '../access/policy.ts';
 import { invalidCursor, readCursor, writeCursor } from '../database/cursor.ts';
+import { asKept, oneOf, textIs } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
-import type { Page, PageArguments } from '../database/page.ts';
+import {
+  readPage,
+  type OrderKey,
+  type Page,
+  type PageArguments,
+  type Walk,
+} from '../database/page.ts';
+import { asMoment, timeIn, type TimeConditions } from '../database/range-filter.ts';
 import { allOf, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts';
 import { SweepbookError } from '../errors.ts';
-import type { EventKind } from './events.rules.ts';
+import { isForAll, type EventKind } from './events.rules.ts';
 
 /** A place in the log: transaction and line. Lines are ordered by it, and it never changes. */
 export interface Place {
@@ -39,6 +47,11 @@ const eventColumns = sql`e.xid::text as xid, e.id, e.kind, e.occurred_at as "occ
   e.container_id as "containerId", e.from_state as "fromState", e.to_state as "toState", e.facts, d.name as "datasetName", d.kind as "datasetKind",
   d.owner as "datasetOwner", d.is_available as "datasetIsAvailable", r.production_status as "runStatus"`;
 
+/** Looked up line by line: joined otherwise, all datasets would be read for a page of lines. */
+const eventTables = sql`events e
+  left join lateral (select d.* from datasets d where d.id = e.dataset_id limit 1) d on true
+  left join lateral (select r.production_status from runs r where r.id = e.run_id limit 1) r on true`;
+
 /**
  * Lines below the oldest running transaction: nothing can come in among them any more.
  * Reading by id alone would skip what commits late.
@@ -58,8 +71,7 @@ export async function eventsAfter(
   return rows(
     db,
     sql<EventRow>`
-    select ${eventColumns}
-    from events e left join datasets d on d.id = e.dataset_id left join runs r on r.id = e.run_id
+    select ${eventColumns} from ${eventTables}
     where ${allOf([settled, afterPlace(place), where])}
     order by e.xid, e.id limit ${limit}`,
   );
@@ -101,7 +113,7 @@ export function readPlace(epoch: string, cursor: string): Place {
 }
 
 export interface EventConditions {
-  readonly kind?: readonly string[] | null | undefined;
+  readonly kind?: readonly EventKind[] | null | undefined;
   readonly dataset?: string | null | undefined;
   readonly datasetId?: number | undefined;
   readonly container?: string | null | undefined;
@@ -110,53 +122,139 @@ export interface EventConditions {
   readonly runSource?: string | null | undefined;
   readonly runId?: number | undefined;
   readonly actor?: string | null | undefined;
+  readonly occurredAt?: TimeConditions | null | undefined;
 }
 
-/** The conditions of a filter on the log, as SQL; always with what the viewer may see. */
-export function eventConditions(viewer: Viewer, filter: EventConditions): RawBuilder<unknown> {
-  return allOf([
-    visibleEvent(viewer),
-    filter.kind ? sql`e.kind = any (${filter.kind}::text[])` : undefined,
-    filter.dataset
-      ? sql`e.dataset_id = (select id from datasets where name = ${filter.dataset})`
-      : undefined,
+/** What is asked of the log: conditions on lines e, and how its index is walked. */
+export interface EventQuestion {
+  readonly where: RawBuilder<unknown>;
+  readonly countWhere: RawBuilder<unknown>;
+  readonly walks: readonly Walk[];
+}
+
+/** A filter on the log; always with what the viewer may see. */
+export function eventConditions(viewer: Viewer, filter: EventConditions): EventQuestion {
+  const kinds =
+    filter.kind == null
+      ? undefined
+      : [...new Set(filter.kind)].filter((kind) => isSeen(viewer, kind));
+  const subject = [
+    filter.dataset == null
+      ? undefined
+      : sql`e.dataset_id = (select id from datasets where ${textIs(sql`name`, filter.dataset)})`,
     filter.datasetId === undefined ? undefined : sql`e.dataset_id = ${filter.datasetId}`,
-    filter.container
-      ? sql`e.container_id = (select id from containers where name = ${filter.container})`
-      : undefined,
-    filter.lfn ? sql`e.file_id = (select id from files where lfn = ${filter.lfn})` : undefined,
-    filter.run
-      ? sql`e.run_id = (select id from runs where number = ${filter.run} and source = ${filter.runSource ?? 'DATA'})`
-      : undefined,
+    filter.container == null
+      ? undefined
+      : sql`e.container_id = (select id from containers where ${textIs(sql`name`, filter.container)})`,
+    filter.lfn == null
+      ? undefined
+      : sql`e.file_id = (select id from files where ${textIs(sql`lfn`, filter.lfn)})`,
+    filter.run == null
+      ? undefined
+      : sql`e.run_id = (select id from runs where number = ${filter.run}
+          and ${textIs(sql`source`, filter.runSource ?? 'DATA')})`,
     filter.runId === undefined ? undefined : sql`e.run_id = ${filter.runId}`,
-    filter.actor ? sql`e.actor = ${filter.actor}` : undefined,
+  ];
+  const isOfOne = subject.some((condition) => condition !== undefined);
+  // The lines of one thing have their index; else those of each kind, or of the actor.
+  const pinned = isOfOne ? undefined : kinds && kinds.length > 0 ? 'kind' : 'actor';
+  const where = allOf([
+    visibleEvent(viewer),
+    ...subject,
+    timeIn(sql`e.occurred_at`, filter.occurredAt),
   ]);
-}
-
-/** A page of the log, in its order; the cursors are those of the subscriptions. */
-export async function listEvents(
-  db: Db,
-  epoch: string,
-  where: RawBuilder<unknown>,
-  page: PageArguments,
-): Promise<Page<EventRow>> {
-  const place = page.after ? readPlace(epoch, page.after) : { xid: '0', id: 0 };
-  const found = await eventsAfter(db, place, page.first + 1, where);
+  const isKind = kinds && oneOf(sql`e.kind`, kinds);
+  const isActor = textIs(sql`e.actor`, filter.actor);
   return {
-    edges: found.slice(0, page.first).map((node) => ({ cursor: writePlace(epoch, node), node })),
-    hasNextPage: found.length > page.first,
-    hasPreviousPage: Boolean(page.after),
-    total: () => countEvents(db, where),
+    // An equality beside its bound would let the planner take any index again.
+    where: allOf([
+      where,
+      pinned === 'kind' ? undefined : isKind,
+      pinned === 'actor' && filter.actor != null ? undefined : isActor,
+    ]),
+    countWhere: allOf([isKind, isActor]),
+    walks: pinsOf(pinned, kinds, filter.actor).map((pins) => ({
+      pins,
+      ...spanOf(filter.occurredAt ?? {}),
+    })),
   };
 }
 
-async function countEvents(db: Db, where: RawBuilder<unknown>): Promise<number> {
-  const row = await firstRow(
+/** What others than production never see is not looked for among millions of lines. */
+const isSeen = (viewer: Viewer, kind: EventKind) =>
+  may(viewer, 'readProduction') || isForAll(kind);
+
+function pinsOf(
+  pinned: 'kind' | 'actor' | undefined,
+  kinds: readonly EventKind[] | undefined,
+  actor: string | null | undefined,
+): NonNullable<Walk['pins']>[] {
+  if (pinned === 'kind' && kinds) {
+    return kinds.map((kind) => [{ sql: sql`e.kind`, is: sql`${kind}` }]);
+  }
+  if (pinned === 'actor' && actor != null) {
+    return [[{ sql: sql`e.actor`, is: sql`${asKept(actor)}` }]];
+  }
+  return [[]];
+}
+
+/** Longer than any transaction of ours takes from its first write to its last. */
+const longestTransaction = sql`interval '1 hour'`;
+
+/**
+ * Times follow places, but for transactions that overlap: a line of this time stands behind what was written
+ * long before, and before what was written long after. The log is entered there, and not at its beginning.
+ */
+function spanOf({ gte, lt }: TimeConditions): Pick<Walk, 'from' | 'to'> {
+  return {
+    from:
+      gte == null
+        ? undefined
+        : sql`coalesce((select w.xid from events w where w.occurred_at < ${asMoment(gte)} - ${longestTransaction}
+            order by w.occurred_at desc limit 1), '0'::xid8)`,
+    to:
+      lt == null
+        ? undefined
+        : sql`coalesce((select w.xid from events w where w.occurred_at > ${asMoment(lt)} + ${longestTransaction}
+            order by w.occurred_at limit 1), pg_snapshot_xmax(pg_current_snapshot()))`,
+  };
+}
+
+export const eventOrders = ['OLDEST_FIRST', 'NEWEST_FIRST'] as const;
+export type EventOrder = (typeof eventOrders)[number];
+
+const orderKeys = (descending: boolean): OrderKey[] => [
+  { sql: sql`e.xid`, type: 'xid8', descending },
+  { sql: sql`e.id`, type: 'bigint', descending },
+];
+
+/** A page of the log; the cursors are those of the subscriptions, whichever way one reads. */
+export async function listEvents(
+  db: Db,
+  epoch: string,
+  { where, countWhere, walks }: EventQuestion,
+  page: PageArguments,
+  order: EventOrder = 'OLDEST_FIRST',
+): Promise<Page<EventRow>> {
+  return readPage<EventRow>(
     db,
-    sql<{
-      n: number;
-    }>`select count(*) as n from events e left join datasets d on d.id = e.dataset_id
-      where ${where} and ${settled}`,
+    {
+      order: 'events',
+      keys: orderKeys(order === 'NEWEST_FIRST'),
+      select: eventColumns,
+      from: eventTables,
+      where: allOf([settled, where]),
+      walks,
+      overlap: true,
+      countWhere,
+      cursors: {
+        read(cursor) {
+          const { xid, id } = readPlace(epoch, cursor);
+          return [xid, id];
+        },
+        write: ([xid, id]) => writePlace(epoch, { xid: String(xid), id: Number(id) }),
+      },
+    },
+    page,
   );
-  return row?.n ?? 0;
 }

@@ -2,8 +2,14 @@ import { Arg, Ctx, FieldResolver, Int, Query, Resolver, Root } from 'type-graphq
 import type { Context } from '../api/context.ts';
 import { afterOptions, toConnection, type Connection } from '../api/connection.ts';
 import { checkedFirst, pageLimits } from '../database/page.ts';
-import { eventConditions, listEvents, writePlace, type EventRow } from './events.queries.ts';
-import { EventConnection, EventFilter, EventType } from './events.schema.ts';
+import {
+  eventConditions,
+  listEvents,
+  writePlace,
+  type EventOrder as OrderName,
+  type EventRow,
+} from './events.queries.ts';
+import { EventConnection, EventFilter, EventOrder, EventType } from './events.schema.ts';
 
 const eventsFirst = { nullable: true, defaultValue: 100, description: 'Lines a page.' };
 
@@ -11,19 +17,25 @@ const eventsFirst = { nullable: true, defaultValue: 100, description: 'Lines a p
 export class EventResolver {
   @Query(() => EventConnection, {
     description:
-      'The log, oldest first, as far as you may see it. The cursors are those of the subscriptions. ' +
+      'The log, as far as you may see it; oldest first, if nothing else is said. The cursors are those of the subscriptions. ' +
       'INVALID_CURSOR, CURSOR_TOO_OLD.',
   })
   async events(
     @Ctx() { db, viewer, means }: Context,
     @Arg('filter', () => EventFilter, { nullable: true, description: 'Which lines.' })
     filter: EventFilter | null,
+    @Arg('orderBy', () => EventOrder, {
+      nullable: true,
+      description: 'OLDEST_FIRST, if not given. Backwards, after = older than this cursor.',
+    })
+    orderBy: OrderName | null,
     @Arg('first', () => Int, eventsFirst) first: number | null,
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<EventRow>> {
     const page = { first: checkedFirst(first, pageLimits.others), after };
+    const asked = eventConditions(viewer, filter ?? {});
     return toConnection(
-      await listEvents(db.fork(), means.epoch, eventConditions(viewer, filter ?? {}), page),
+      await listEvents(db.fork(), means.epoch, asked, page, orderBy ?? 'OLDEST_FIRST'),
     );
   }
 

@@ -1,7 +1,8 @@
 import { Field, InputType, Int, ObjectType } from 'type-graphql';
 import { connectionType } from '../api/connection.ts';
-import { enumType } from '../api/inputs.ts';
+import { enumType, TimeFilter } from '../api/inputs.ts';
 import { DateTime, Json } from '../api/scalars.ts';
+import type { EventOrder as OrderName } from './events.queries.ts';
 import type { EventKind as EventKindName } from './events.rules.ts';
 
 export const EventKind = enumType<EventKindName>('EventKind', 'What a line of the log tells.', {
@@ -19,6 +20,11 @@ export const EventKind = enumType<EventKindName>('EventKind', 'What a line of th
   DATASET_CLEARED: 'A bad mark was taken off.',
   CONTAINER_CREATED: 'A container was created.',
   CONTAINER_CHANGED: 'Datasets came into a container or left it.',
+});
+
+export const EventOrder = enumType<OrderName>('EventOrder', 'Which way the log is read.', {
+  OLDEST_FIRST: 'As it was written.',
+  NEWEST_FIRST: 'Backwards from the last line.',
 });
 
 @ObjectType('Event', {
@@ -82,4 +88,7 @@ export class EventFilter {
 
   @Field(() => String, { nullable: true, description: 'Done by this principal.' })
   actor?: string | null;
+
+  @Field(() => TimeFilter, { nullable: true, description: 'Written in this time.' })
+  occurredAt?: TimeFilter | null;
 }

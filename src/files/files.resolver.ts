@@ -14,14 +14,15 @@ import {
   filesByIds,
   findFile,
   listFiles,
-  mergedInto,
   replicasOf,
+  type FileOrder as OrderName,
   type FileRow,
   type ReplicaRow,
 } from './files.queries.ts';
 import {
   FileConnection,
   FileFilter,
+  FileOrder,
   FileResult,
   FileType,
   RecordMergeInput,
@@ -36,10 +37,6 @@ import { recordMerge } from './merges.service.ts';
 /** The files of these row numbers, those that the viewer sees. */
 export async function loadFiles(context: Context, ids: readonly number[]) {
   return inOrder(ids, await filesByIds(context.db.fork(), context.viewer, ids), (file) => file.id);
-}
-
-async function loadOutputs(context: Context, ids: readonly number[]) {
-  return inOrder(ids, await mergedInto(context.db.fork(), ids), (row) => row.inputId);
 }
 
 async function loadReplicas(context: Context, ids: readonly number[]): Promise<ReplicaRow[][]> {
@@ -60,16 +57,22 @@ export class FileResolver {
     return findFile(db.fork(), viewer, lfn);
   }
 
-  @Query(() => FileConnection, { description: 'Files by LFN, as far as you see them.' })
+  @Query(() => FileConnection, { description: 'Files, as far as you see them.' })
   async files(
     @Ctx() { db, viewer }: Context,
     @Arg('filter', () => FileFilter, { nullable: true, description: 'Which files.' })
     filter: FileFilter | null,
+    @Arg('orderBy', () => FileOrder, {
+      nullable: true,
+      description: 'By LFN, if not given; by CREATED_AT_DESC, if the filter is on createdAt.',
+    })
+    orderBy: OrderName | null,
     @Arg('first', () => Int, firstOptions) first: number | null,
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<FileRow>> {
     const page = { first: checkedFirst(first, pageLimits.files), after };
-    return toConnection(await listFiles(db.fork(), viewer, filter ?? {}, page));
+    const order = orderBy === null ? {} : { order: orderBy };
+    return toConnection(await listFiles(db.fork(), viewer, filter ?? {}, page, order));
   }
 
   @FieldResolver(() => ID, { description: 'Opaque; the same for good.' })
@@ -85,31 +88,12 @@ export class FileResolver {
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<RunRow>> {
     const page = { first: checkedFirst(first, pageLimits.others), after };
-    const of = sql`(r.id in (select run_id from file_runs where file_id = ${file.id})
-      or r.id = (select run_id from files where id = ${file.id}))`;
+    const of = {
+      from: sql`runs r`,
+      where: sql`r.id in (select run_id from file_runs where file_id = ${file.id}
+        union all select run_id from files where id = ${file.id})`,
+    };
     return toConnection(await listRunsOf(db.fork(), viewer, of, page));
-  }
-
-  @FieldResolver(() => FileConnection, { description: 'The run files that went into it.' })
-  async inputs(
-    @Ctx() { db, viewer }: Context,
-    @Root() file: FileRow,
-    @Arg('first', () => Int, firstOptions) first: number | null,
-    @Arg('after', () => String, afterOptions) after: string | null,
-  ): Promise<Connection<FileRow>> {
-    const page = { first: checkedFirst(first, pageLimits.files), after };
-    const of = sql`f.id in (select mi.input_file_id from merge_inputs mi join merges m on m.id = mi.merge_id
-      where m.output_file_id = ${file.id})`;
-    return toConnection(await listFiles(db.fork(), viewer, {}, page, of));
-  }
-
-  @FieldResolver(() => FileType, {
-    nullable: true,
-    description: 'The merged file that it went into.',
-  })
-  async mergedInto(@Ctx() context: Context, @Root() file: FileRow): Promise<FileRow | undefined> {
-    const merge = await context.load(loadOutputs, file.id);
-    return merge && context.load(loadFiles, merge.outputId);
   }
 
   @FieldResolver(() => [Replica], {
@@ -176,13 +160,16 @@ export class RunFilesResolver {
   async files(
     @Ctx() { db, viewer }: Context,
     @Root() run: RunRow,
+    @Arg('filter', () => FileFilter, { nullable: true, description: 'Which files.' })
+    filter: FileFilter | null,
     @Arg('first', () => Int, firstOptions) first: number | null,
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<FileRow>> {
     const page = { first: checkedFirst(first, pageLimits.files), after };
     const of = sql`f.id in (select file_id from file_runs where run_id = ${run.id}
       union all select id from files where run_id = ${run.id})`;
-    return toConnection(await listFiles(db.fork(), viewer, {}, page, of));
+    const asked = { of, order: 'LFN' as const };
+    return toConnection(await listFiles(db.fork(), viewer, filter ?? {}, page, asked));
   }
 }
 

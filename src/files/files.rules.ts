@@ -54,6 +54,8 @@ export interface FileDescription {
   /** null = not known */
   readonly eventCount?: number | null | undefined;
   readonly runs?: readonly FileRun[] | null | undefined;
+  /** LFNs of the files that it was derived from. */
+  readonly parents?: readonly string[] | null | undefined;
   /** Absolute path of the copy on disk. */
   readonly path?: string | null | undefined;
   readonly volume?: string | null | undefined;
@@ -68,6 +70,7 @@ export function isLine(text: string): boolean {
 const isPath = (path: string) => path.isWellFormed() && !path.includes('\0');
 
 const mostRunsPerFile = 10_000;
+const mostParentsPerFile = 10_000;
 
 /** The form of a description; throws BAD_USER_INPUT with the field, the value and the way out. */
 export function checkDescription(file: FileDescription): void {
@@ -89,6 +92,11 @@ export function checkDescription(file: FileDescription): void {
   }
   if (runs.length > mostRunsPerFile)
     throw badInput('runs', runs.length, `at most ${mostRunsPerFile}`);
+  const parents = file.parents ?? [];
+  if (parents.length > mostParentsPerFile)
+    throw badInput('parents', parents.length, `at most ${mostParentsPerFile}`);
+  if (parents.includes(file.lfn))
+    throw badInput('parents', file.lfn, 'no file is derived from itself');
   for (const [field, text] of [
     ['stream', file.stream],
     ['release', file.release],
@@ -116,6 +124,13 @@ function checkChecksums(file: FileDescription): void {
   }
 }
 
+/** Ten thousand names fit in no message. */
+const brief = <T>(value: T) =>
+  typeof value === 'string' && value.length > 200 ? `${value.slice(0, 199)}…` : value;
+
+/** A set of names as one text. */
+const namesOf = (lfns: readonly string[]) => [...new Set(lfns)].toSorted().join(' ') || 'none';
+
 /** What is compared when a file is registered again. */
 export interface KnownFile {
   readonly lfn: string;
@@ -124,6 +139,7 @@ export interface KnownFile {
   readonly adler32: string;
   readonly sha256: string | null;
   readonly eventCount: number | null;
+  readonly parents: readonly string[];
 }
 
 /** The same file again is no change; other content under a known name is refused (DUPLICATE). */
@@ -134,9 +150,10 @@ export function registerAgain(known: KnownFile, told: FileDescription): void {
     ['adler32', known.adler32, told.adler32.toLowerCase()],
     ['sha256', known.sha256, told.sha256?.toLowerCase() ?? known.sha256],
     ['eventCount', known.eventCount, told.eventCount ?? known.eventCount],
+    ['parents', namesOf(known.parents), namesOf(told.parents ?? known.parents)],
   ].find(([, registered, now]) => registered !== null && registered !== now);
   if (difference === undefined) return;
-  const [field, registered, now] = difference;
+  const [field, registered, now] = difference.map(brief);
   throw new SweepbookError(
     'DUPLICATE',
     `${known.lfn} is registered with ${field} ${registered}, not ${now}: register other content under another LFN`,

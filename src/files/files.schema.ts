@@ -1,15 +1,27 @@
 import { Field, InputType, Int, ObjectType } from 'type-graphql';
 import { connectionType } from '../api/connection.ts';
-import { enumType, ItemError, NameFilter, RegistrationOutcome } from '../api/inputs.ts';
+import {
+  CountFilter,
+  enumType,
+  ItemError,
+  NameFilter,
+  RegistrationOutcome,
+  TimeFilter,
+} from '../api/inputs.ts';
 import { NodeType } from '../api/node.ts';
 import { DateTime, SafeInt } from '../api/scalars.ts';
 import type { RunSource as SourceName } from '../runs/runs.rules.ts';
-import { RunSource } from '../runs/runs.schema.ts';
+import { RunKey, RunSource } from '../runs/runs.schema.ts';
+import type { FileOrder as OrderName } from './files.queries.ts';
 import type { FileKind as KindName, ReplicaStatus as ReplicaStatusName } from './files.rules.ts';
 
 export const FileKind = enumType<KindName>('FileKind', 'What a file is.', {
   RUN_FILE: 'Small: one run, one stream; is merged with others.',
   MERGED_FILE: 'Made of run files of one or many runs; what datasets hold.',
+});
+export const FileOrder = enumType<OrderName>('FileOrder', 'Order of files.', {
+  LFN: 'By logical file name, byte by byte.',
+  CREATED_AT_DESC: 'The last registered first.',
 });
 export const ReplicaStatus = enumType<ReplicaStatusName>(
   'ReplicaStatus',
@@ -94,6 +106,30 @@ export class FileFilter {
   @Field(() => String, { nullable: true, description: 'Of this release.' })
   release?: string | null;
 
+  @Field(() => String, { nullable: true, description: 'Made at this site.' })
+  site?: string | null;
+
+  @Field(() => String, {
+    nullable: true,
+    description: 'With data of a run in these ranges: "36172-39320,40001".',
+  })
+  runs?: string | null;
+
+  @Field(() => RunKey, { nullable: true, description: 'With data of this run.' })
+  holdsRun?: RunKey | null;
+
+  @Field(() => String, { nullable: true, description: 'In the dataset of this name.' })
+  dataset?: string | null;
+
+  @Field(() => SafeInt, { nullable: true, description: 'With so many events or more.' })
+  minEvents?: number | null;
+
+  @Field(() => CountFilter, { nullable: true, description: 'Of this size, bytes.' })
+  sizeBytes?: CountFilter | null;
+
+  @Field(() => TimeFilter, { nullable: true, description: 'Registered in this time.' })
+  createdAt?: TimeFilter | null;
+
   @Field(() => Boolean, { nullable: true, description: 'With, or without, a confirmed copy.' })
   isBackedUp?: boolean | null;
 }
@@ -147,6 +183,12 @@ export class RegisterFileInput {
     description: 'Its runs; a run file has exactly one.',
   })
   runs?: FileRunInput[] | null;
+
+  @Field(() => [String], {
+    nullable: true,
+    description: 'LFNs of the registered files that it was derived from, at most 10,000.',
+  })
+  parents?: string[] | null;
 
   @Field(() => String, {
     nullable: true,

@@ -72,6 +72,14 @@ export async function registerInTransaction(
       for (const run of input.runs ?? []) {
         if (!context.runs.has(`${run.source} ${run.number}`)) throw runNotFound(run);
       }
+      const orphan = input.parents?.find((lfn) => !context.parents.has(lfn));
+      if (orphan !== undefined) {
+        throw new SweepbookError(
+          'NOT_FOUND',
+          `parent ${orphan} is not registered: register it first, in a call of its own`,
+          { parent: orphan },
+        );
+      }
       return { index, lfn: input.lfn, outcome: 'REGISTERED' };
     } catch (error) {
       return { index, lfn: input.lfn, outcome: 'REFUSED', error: refusalOf(error) };
@@ -84,14 +92,16 @@ interface LookUp {
   readonly files: Map<string, KnownFile & { id: number }>;
   readonly runs: Map<string, number>;
   readonly sites: Map<string, number>;
+  readonly parents: Map<string, number>;
 }
 
 async function lookUp(tx: Db, inputs: readonly FileDescription[], site: string): Promise<LookUp> {
   const files = await rows(
     tx,
     sql<KnownFile & { id: number }>`
-    select id, lfn, kind, size_bytes as "sizeBytes", adler32, sha256, event_count as "eventCount"
-    from files where lfn = any (${inputs.map((input) => input.lfn).filter(isLine)}::text[])`,
+    select f.id, f.lfn, f.kind, f.size_bytes as "sizeBytes", f.adler32, f.sha256, f.event_count as "eventCount",
+      array(select p.lfn from file_parents fp join files p on p.id = fp.parent_id where fp.file_id = f.id) as parents
+    from files f where f.lfn = any (${inputs.map((input) => input.lfn).filter(isLine)}::text[])`,
   );
   const keys = new Map(
     inputs
@@ -110,6 +120,17 @@ async function lookUp(tx: Db, inputs: readonly FileDescription[], site: string):
             select source, number from jsonb_to_recordset(${JSON.stringify([...keys.values()])}::jsonb)
               as k (source text, number integer))`,
         );
+  const parents = [...new Set(inputs.flatMap((input) => input.parents ?? []))].filter(isLine);
+  const known =
+    parents.length === 0
+      ? []
+      : await rows(
+          tx,
+          sql<{
+            id: number;
+            lfn: string;
+          }>`select id, lfn from files where lfn = any (${parents}::text[])`,
+        );
   const told = [...new Set(inputs.map((input) => input.site ?? site))];
   const sites = await rows(
     tx,
@@ -120,6 +141,7 @@ async function lookUp(tx: Db, inputs: readonly FileDescription[], site: string):
     files: new Map(files.map((file) => [file.lfn, file])),
     runs: new Map(runs.map((run) => [`${run.source} ${run.number}`, run.id])),
     sites: new Map(sites.map((row) => [row.name, row.id])),
+    parents: new Map(known.map((file) => [file.lfn, file.id])),
   };
 }
 
@@ -149,6 +171,7 @@ async function writeFiles(
     };
   });
   await insertFileRuns(tx, fresh, ids, context);
+  await insertParents(tx, fresh, ids, context);
   await insertReplicas(tx, inputs, outcomes, context, defaultSite);
   return outcomes;
 }
@@ -195,7 +218,8 @@ async function insertFileRuns(
       (file.runs ?? []).map((run) => ({
         file: ids.get(file.lfn),
         run: context.runs.get(`${run.source} ${run.number}`),
-        events: run.eventCount ?? null,
+        // Of its only run are all of its events.
+        events: run.eventCount ?? (file.runs?.length === 1 ? (file.eventCount ?? null) : null),
       })),
     );
   if (pairs.length === 0) return;
@@ -205,6 +229,25 @@ async function insertFileRuns(
       select * from unnest(${pairs.map((p) => p.file)}::bigint[], ${pairs.map((p) => p.run)}::bigint[],
         ${pairs.map((p) => p.events)}::bigint[])
       on conflict do nothing`,
+  );
+}
+
+async function insertParents(
+  tx: Db,
+  fresh: readonly FileDescription[],
+  ids: ReadonlyMap<string, number>,
+  context: LookUp,
+): Promise<void> {
+  const pairs = fresh.flatMap((file) => {
+    const child = ids.get(file.lfn);
+    const parents = child === undefined ? [] : [...new Set(file.parents)];
+    return parents.map((parent) => ({ child, parent: context.parents.get(parent) }));
+  });
+  if (pairs.length === 0) return;
+  await rows(
+    tx,
+    sql`insert into file_parents (file_id, parent_id)
+      select * from unnest(${pairs.map((p) => p.child)}::bigint[], ${pairs.map((p) => p.parent)}::bigint[])`,
   );
 }
 

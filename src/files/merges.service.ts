@@ -171,11 +171,14 @@ async function outputOf(
 
 async function writeMerge(tx: Db, outputId: number, inputs: readonly LockedInput[]): Promise<void> {
   const ids = inputs.map((input) => input.id);
+  // What was told of the runs stays (the database compares it at the commit); what was not is known now.
   await rows(
     tx,
     sql`insert into file_runs (file_id, run_id, event_count)
       select ${outputId}::bigint, run_id, sum(event_count)::bigint from files
-      where id = any (${ids}::bigint[]) and run_id is not null group by run_id on conflict do nothing`,
+      where id = any (${ids}::bigint[]) and run_id is not null group by run_id
+      on conflict (file_id, run_id) do update set event_count = excluded.event_count
+      where file_runs.event_count is null`,
   );
   const made = await firstRow(
     tx,

@@ -1,11 +1,16 @@
 import { may, type Viewer } from '../access/policy.ts';
-import { seesRunFacts, visibleRun } from '../access/visibility.ts';
+import { seesRunFacts, visibleDataset, visibleRun } from '../access/visibility.ts';
+import { textIs } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
-import { readPage, type Page, type PageArguments } from '../database/page.ts';
+import { readPage, type OrderKey, type Page, type PageArguments } from '../database/page.ts';
+import { timeIn, type TimeConditions } from '../database/range-filter.ts';
 import { allOf, rows, sql, type RawBuilder } from '../database/sql.ts';
+import { badInput } from '../errors.ts';
 import {
   parseRunRanges,
+  runSources,
   type ProductionStatus,
+  type RunNumberRange,
   type RunSource,
   type RunVerdict,
 } from './runs.rules.ts';
@@ -82,65 +87,159 @@ export interface RunConditions {
   readonly productionStatus?: ProductionStatus | null | undefined;
   readonly verdict?: RunVerdict | null | undefined;
   readonly stream?: string | null | undefined;
+  readonly conditions?: string | null | undefined;
+  readonly minEvents?: number | null | undefined;
+  readonly startedAt?: TimeConditions | null | undefined;
+  readonly endedAt?: TimeConditions | null | undefined;
+  readonly availableAt?: TimeConditions | null | undefined;
+  readonly inDataset?: string | null | undefined;
 }
 
-/** By what is hidden of a run in production one cannot look for it either. */
-function runConditions(viewer: Viewer, filter: RunConditions): RawBuilder<unknown> {
-  const ranges = filter.numbers ? parseRunRanges(filter.numbers) : undefined;
-  const asksForFacts = filter.verdict != null || filter.stream != null;
+/**
+ * Numbers in ranges: between the lowest and the highest by index, and of those the ones that
+ * the set holds, which takes no longer for a thousand ranges than for two.
+ */
+export function numberIn(
+  column: RawBuilder<unknown>,
+  ranges: readonly RunNumberRange[],
+): RawBuilder<unknown> {
+  const lowest = Math.min(...ranges.map((range) => range.first));
+  const highest = Math.max(...ranges.map((range) => range.last));
+  const set = `{${ranges.map(({ first, last }) => `[${first},${last}]`).join()}}`;
   return allOf([
-    visibleRun(viewer),
-    ranges &&
-      sql`exists (select from jsonb_to_recordset(${JSON.stringify(ranges)}::jsonb) as x (first integer, last integer)
-        where r.number between x.first and x.last)`,
-    filter.source ? sql`r.source = ${filter.source}` : undefined,
-    filter.productionStatus
-      ? sql`r.production_status = ${filter.productionStatus}`
-      : sql`r.production_status = 'AVAILABLE'`,
-    asksForFacts && !may(viewer, 'readProduction')
-      ? sql`r.production_status = 'AVAILABLE'`
-      : undefined,
-    filter.verdict ? sql`r.verdict = ${filter.verdict}` : undefined,
-    filter.stream
-      ? sql`exists (select from file_runs fr join files f on f.id = fr.file_id
-          where fr.run_id = r.id and f.stream = ${filter.stream})`
-      : undefined,
+    sql`${column} between ${lowest}::integer and ${highest}::integer`,
+    ranges.length > 1 ? sql`${set}::int8multirange @> ${column}::bigint` : undefined,
   ]);
 }
 
-const byNumber = (source: RawBuilder<unknown>, number: RawBuilder<unknown>) => [
-  { sql: source, type: 'text' as const },
-  { sql: number, type: 'bigint' as const },
-];
+/**
+ * The ids of the runs in ranges that the viewer may know of, as an array: the planner cannot tell how many runs a
+ * range holds, and would rather read all of what is joined to them. Each range is entered by the index.
+ */
+export function runIdsIn(
+  viewer: Viewer,
+  ranges: readonly RunNumberRange[],
+  source?: RunSource,
+): RawBuilder<unknown> {
+  return sql`array(select found.id
+    from unnest(${source ? [source] : [...runSources]}::text[]) as wanted_source (source) cross join
+      unnest(${ranges.map((range) => range.first)}::integer[], ${ranges.map((range) => range.last)}::integer[])
+        as wanted (first, last)
+      cross join lateral (select r.id from runs r where r.source = wanted_source.source
+        and r.number between wanted.first and wanted.last and ${visibleRun(viewer)} order by r.number offset 0) found)`;
+}
 
-/** Runs by source and number; without a status only those that are AVAILABLE. */
+/** What is asked beyond the state; by what is hidden of a run in production one cannot look for it either. */
+function factConditions(viewer: Viewer, filter: RunConditions): RawBuilder<unknown> {
+  const facts = [
+    textIs(sql`r.verdict`, filter.verdict),
+    textIs(sql`r.conditions`, filter.conditions),
+    filter.minEvents == null ? undefined : sql`r.event_count >= ${filter.minEvents}::bigint`,
+    timeIn(sql`r.started_at`, filter.startedAt),
+    timeIn(sql`r.ended_at`, filter.endedAt),
+    timeIn(sql`r.available_at`, filter.availableAt),
+    filter.stream == null
+      ? undefined
+      : sql`exists (select from file_runs fr join files f on f.id = fr.file_id
+          where fr.run_id = r.id and ${textIs(sql`f.stream`, filter.stream)})`,
+    filter.inDataset == null
+      ? undefined
+      : sql`exists (select from dataset_runs x join datasets d on d.id = x.dataset_id
+          where x.source = r.source and x.number = r.number
+            and ${textIs(sql`d.name`, filter.inDataset)} and ${visibleDataset(viewer)})`,
+  ];
+  const asksForFacts = facts.some((fact) => fact !== undefined);
+  return allOf([
+    asksForFacts && !may(viewer, 'readProduction')
+      ? sql`r.production_status = 'AVAILABLE'`
+      : undefined,
+    ...facts,
+  ]);
+}
+
+/** Conditions on runs r that the viewer may know of; without a status those that are AVAILABLE, or all of them. */
+export function runConditions(
+  viewer: Viewer,
+  filter: RunConditions,
+  otherwise: 'AVAILABLE' | 'all' = 'AVAILABLE',
+): RawBuilder<unknown> {
+  const status = filter.productionStatus ?? (otherwise === 'all' ? undefined : otherwise);
+  return allOf([
+    visibleRun(viewer),
+    filter.numbers == null
+      ? undefined
+      : numberIn(sql`r.number`, parseRunRanges(filter.numbers, 'numbers')),
+    textIs(sql`r.source`, filter.source),
+    textIs(sql`r.production_status`, status),
+    factConditions(viewer, filter),
+  ]);
+}
+
+export const runOrders = ['NUMBER', 'AVAILABLE_AT_DESC'] as const;
+export type RunOrder = (typeof runOrders)[number];
+
+const orderKeys: Record<RunOrder, OrderKey[]> = {
+  NUMBER: [
+    { sql: sql`r.source`, type: 'text' },
+    { sql: sql`r.number`, type: 'bigint' },
+  ],
+  AVAILABLE_AT_DESC: [
+    { sql: sql`r.available_at`, type: 'timestamptz', descending: true },
+    { sql: sql`r.id`, type: 'bigint', descending: true },
+  ],
+};
+
+/** By number; what is asked for by the time when it left production is listed by it. */
+const usualOrder = ({ availableAt, productionStatus }: RunConditions): RunOrder =>
+  (availableAt?.gte ?? availableAt?.lt) && productionStatus !== 'IN_PRODUCTION'
+    ? 'AVAILABLE_AT_DESC'
+    : 'NUMBER';
+
+/** Runs by source and number, or the last that left production first; without a status those that are AVAILABLE. */
 export async function listRuns(
   db: Db,
   viewer: Viewer,
   filter: RunConditions,
   page: PageArguments,
+  order: RunOrder = usualOrder(filter),
 ): Promise<Page<RunRow>> {
+  if (order === 'AVAILABLE_AT_DESC' && filter.productionStatus === 'IN_PRODUCTION') {
+    throw badInput('orderBy', order, 'a run in production has left it at no time: order by NUMBER');
+  }
+  // Ranges of numbers are entered by the index only where the source is known.
+  const bySource = order === 'NUMBER' && filter.source == null && filter.numbers != null;
   return seen(
     viewer,
     await readPage<RunRow>(
       db,
       {
-        order: 'runs:number',
-        keys: byNumber(sql`r.source`, sql`r.number`),
+        order: `runs:${order.toLowerCase()}`,
+        keys: orderKeys[order],
         select: runColumns,
         from: sql`runs r`,
         where: runConditions(viewer, filter),
+        walks: bySource
+          ? runSources.map((source) => ({ where: sql`r.source = ${source}` }))
+          : undefined,
       },
       page,
     ),
   );
 }
 
-/** The runs whose data a file, or the files of a dataset, hold; `of` is a condition on file_runs fr. */
+/** Runs of something; `from` joins it to runs r, in one row each. */
+export interface RunsOf {
+  readonly from: RawBuilder<unknown>;
+  readonly where: RawBuilder<unknown>;
+  /** Where source and number stand, if not in the run: in a table that has them in order. */
+  readonly keys?: readonly OrderKey[];
+}
+
+/** The runs whose data a file, or the files of a dataset, hold. */
 export async function listRunsOf(
   db: Db,
   viewer: Viewer,
-  of: RawBuilder<unknown>,
+  of: RunsOf,
   page: PageArguments,
 ): Promise<Page<RunRow>> {
   return seen(
@@ -149,10 +248,10 @@ export async function listRunsOf(
       db,
       {
         order: 'runs:number',
-        keys: byNumber(sql`r.source`, sql`r.number`),
+        keys: of.keys ?? orderKeys.NUMBER,
         select: runColumns,
-        from: sql`runs r`,
-        where: allOf([of, visibleRun(viewer)]),
+        from: of.from,
+        where: allOf([of.where, visibleRun(viewer)]),
       },
       page,
     ),

@@ -19,7 +19,14 @@ import { checkedFirst, pageLimits } from '../database/page.ts';
 import { writePlace, type EventRow } from '../events/events.queries.ts';
 import { eventConditions, listEvents } from '../events/events.queries.ts';
 import { EventConnection, EventType } from '../events/events.schema.ts';
-import { findRun, listRuns, runFits, runsByIds, type RunRow } from './runs.queries.ts';
+import {
+  findRun,
+  listRuns,
+  runFits,
+  runsByIds,
+  type RunOrder as OrderName,
+  type RunRow,
+} from './runs.queries.ts';
 import type { RunSource as SourceName } from './runs.rules.ts';
 import {
   RegisterRunsInput,
@@ -27,6 +34,7 @@ import {
   RunConnection,
   RunEvent,
   RunFilter,
+  RunOrder,
   RunPayload,
   RunResult,
   RunSource,
@@ -67,11 +75,19 @@ export class RunResolver {
     @Ctx() { db, viewer }: Context,
     @Arg('filter', () => RunFilter, { nullable: true, description: 'Which runs.' })
     filter: RunFilter | null,
+    @Arg('orderBy', () => RunOrder, {
+      nullable: true,
+      description:
+        'By NUMBER, if not given; by AVAILABLE_AT_DESC, if the filter is on availableAt.',
+    })
+    orderBy: OrderName | null,
     @Arg('first', () => Int, firstOptions) first: number | null,
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<RunRow>> {
     const page = { first: checkedFirst(first, pageLimits.others), after };
-    return toConnection(await listRuns(db.fork(), viewer, filter ?? {}, page));
+    return toConnection(
+      await listRuns(db.fork(), viewer, filter ?? {}, page, orderBy ?? undefined),
+    );
   }
 
   @FieldResolver(() => ID, { description: 'Opaque; the same for good.' })

@@ -70,17 +70,24 @@ export function registerAgain(number: number, known: RunFacts, told: RunFacts): 
 }
 
 const mostRanges = 1000;
+/** Run numbers are 32-bit integers. */
+const highestRun = 2 ** 31 - 1;
+
+export interface RunNumberRange {
+  readonly first: number;
+  readonly last: number;
+}
 
 /** Run ranges as people write them, "36172-39320,40001". */
-export function parseRunRanges(text: string): { first: number; last: number }[] {
-  const parts = text.split(',').map((part) => part.trim());
-  if (parts.length > mostRanges) throw badInput('numbers', text, `at most ${mostRanges} ranges`);
+export function parseRunRanges(text: string, field = 'numbers'): RunNumberRange[] {
+  const parts = text.split(',', mostRanges + 1).map((part) => part.trim());
+  if (parts.length > mostRanges) throw badInput(field, text, `at most ${mostRanges} ranges`);
   return parts.map((part) => {
-    const found = /^(\d{1,9})(?:\s*-\s*(\d{1,9}))?$/.exec(part);
+    const found = /^(\d{1,10})(?:\s*-\s*(\d{1,10}))?$/.exec(part);
     const first = Number(found?.[1]);
     const last = Number(found?.[2] ?? found?.[1]);
-    if (!found || first > last) {
-      throw badInput('numbers', text, 'write run ranges as 36172-39320,40001');
+    if (!found || first > last || last > highestRun) {
+      throw badInput(field, text, 'write run ranges as 36172-39320,40001');
     }
     return { first, last };
   });

@@ -1,8 +1,9 @@
 import { Field, Float, InputType, Int, ObjectType } from 'type-graphql';
 import { connectionType } from '../api/connection.ts';
-import { enumType, ItemError, RegistrationOutcome } from '../api/inputs.ts';
+import { enumType, ItemError, RegistrationOutcome, TimeFilter } from '../api/inputs.ts';
 import { NodeType } from '../api/node.ts';
 import { DateTime, SafeInt } from '../api/scalars.ts';
+import type { RunOrder as OrderName } from './runs.queries.ts';
 import type {
   ProductionStatus as StatusName,
   RunSource as SourceName,
@@ -25,6 +26,10 @@ export const ProductionStatus = enumType<StatusName>(
 export const RunVerdict = enumType<VerdictName>('RunVerdict', "DQM's word on a run.", {
   GOOD: 'Fit for analysis.',
   BAD: 'Not fit for analysis.',
+});
+export const RunOrder = enumType<OrderName>('RunOrder', 'Order of runs.', {
+  NUMBER: 'By source, then by number.',
+  AVAILABLE_AT_DESC: 'The last that left production first.',
 });
 
 @ObjectType('Run', {
@@ -100,6 +105,36 @@ export class RunFilter {
 
   @Field(() => String, { nullable: true, description: 'With data in this stream.' })
   stream?: string | null;
+
+  @Field(() => String, { nullable: true, description: 'Under these conditions, for one ON_PEAK.' })
+  conditions?: string | null;
+
+  @Field(() => SafeInt, { nullable: true, description: 'With so many events or more.' })
+  minEvents?: number | null;
+
+  @Field(() => TimeFilter, { nullable: true, description: 'Started in this time.' })
+  startedAt?: TimeFilter | null;
+
+  @Field(() => TimeFilter, { nullable: true, description: 'Ended in this time.' })
+  endedAt?: TimeFilter | null;
+
+  @Field(() => TimeFilter, { nullable: true, description: 'Left production in this time.' })
+  availableAt?: TimeFilter | null;
+
+  @Field(() => String, {
+    nullable: true,
+    description: 'With data in the dataset of this name, as far as you see it.',
+  })
+  inDataset?: string | null;
+}
+
+@InputType({ description: 'One run.' })
+export class RunKey {
+  @Field(() => Int, { description: 'Run number.' })
+  number!: number;
+
+  @Field(() => RunSource, { defaultValue: 'DATA', description: 'Detector or simulation.' })
+  source!: SourceName;
 }
 
 @InputType({

@@ -27,6 +27,12 @@ import {
   findContainerNode,
 } from '../containers/containers.resolver.ts';
 import { DatasetFeedResolver } from '../datasets/dataset-feed.resolver.ts';
+import {
+  DatasetRunResolver,
+  DatasetRunsResolver,
+  RunDatasetsResolver,
+  RunsOfDatasetResolver,
+} from '../datasets/dataset-runs.resolver.ts';
 import { DatasetMutations } from '../datasets/datasets.mutations.ts';
 import {
   DatasetResolver,
@@ -42,6 +48,7 @@ import {
   findFileNode,
   RunFilesResolver,
 } from '../files/files.resolver.ts';
+import { ParentageResolver, RelativeResolver } from '../files/parentage.resolver.ts';
 import {
   EventRunResolver,
   findRunNode,
@@ -102,6 +109,8 @@ export function makeSchema(): GraphQLSchema {
       FileResolver,
       FileResultResolver,
       RunFilesResolver,
+      ParentageResolver,
+      RelativeResolver,
       EventFileResolver,
       BackupResolver,
       BackupRequestResultResolver,
@@ -110,6 +119,10 @@ export function makeSchema(): GraphQLSchema {
       DatasetResolver,
       DatasetMutations,
       DatasetFeedResolver,
+      DatasetRunsResolver,
+      DatasetRunResolver,
+      RunsOfDatasetResolver,
+      RunDatasetsResolver,
       FileDatasetsResolver,
       EventDatasetResolver,
       ContainerResolver,

@@ -46,6 +46,10 @@ const queries: Record<string, Row> = {
   viewer: { may: everybody, ask: () => '{ name }' },
   dataset: { may: everybody, ask: () => '(name: "policy-closed") { name }' },
   datasets: { may: everybody, ask: () => page },
+  datasetRuns: {
+    may: everybody,
+    ask: () => '(datasets: ["policy-closed"], first: 1) { totalCount totals { runCount } }',
+  },
   file: { may: everybody, ask: () => '(lfn: "/x") { lfn }' },
   files: { may: everybody, ask: () => page },
   run: { may: everybody, ask: () => '(number: 1) { number }' },

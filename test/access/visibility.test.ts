@@ -91,18 +91,28 @@ const datasetFilters: ((hidden: Hidden) => object)[] = [
   ({ run }) => ({ release: `R${run}` }),
   () => ({ isBad: true }),
   () => ({ isBad: false, status: ['OPEN', 'BACKED_UP', 'CLOSED'] }),
+  ({ run }) => ({ holdsRun: { number: run } }),
+  ({ run }) => ({ runs: `${run}-${run + 1}`, status: ['OPEN', 'BACKED_UP', 'CLOSED'] }),
+  () => ({ minEvents: 0, sizeBytes: { gte: 0 }, fileCount: { lt: 1000 }, backupWaived: false }),
+  () => ({ createdAt: { gte: '2000-01-01T00:00:00Z' } }),
+  () => ({ closedAt: { gte: '2000-01-01T00:00:00Z' } }),
 ];
 const fileFilters: ((hidden: Hidden) => object)[] = [
   () => ({}),
   ({ lfn }) => ({ lfn: { eq: lfn } }),
   ({ lfn }) => ({ lfn: { in: [lfn] } }),
   () => ({ lfn: { startsWith: '/secret/' } }),
-  () => ({ lfn: { glob: '*secret*' } }),
+  () => ({ lfn: { glob: '/se*ret/*' } }),
   () => ({ kind: 'MERGED_FILE' }),
   ({ run }) => ({ stream: `S${run}` }),
   ({ run }) => ({ release: `R${run}` }),
   () => ({ isBackedUp: true }),
   () => ({ isBackedUp: false }),
+  ({ run }) => ({ holdsRun: { number: run } }),
+  ({ run }) => ({ runs: `1-${run}` }),
+  ({ name }) => ({ dataset: name }),
+  () => ({ site: 'local', minEvents: 0, sizeBytes: { gte: 0 } }),
+  () => ({ createdAt: { gte: '2000-01-01T00:00:00Z' } }),
 ];
 const eventFilters: ((hidden: Hidden) => object)[] = [
   () => ({}),
@@ -111,6 +121,7 @@ const eventFilters: ((hidden: Hidden) => object)[] = [
   ({ run }) => ({ run }),
   () => ({ kind: ['DATASET_STATUS', 'FILE_REGISTERED', 'BACKUP_STATUS', 'RUN_STATUS'] }),
   () => ({ actor: 'operator' }),
+  () => ({ occurredAt: { gte: '2000-01-01T00:00:00Z' } }),
 ];
 
 const list = (
@@ -158,8 +169,27 @@ const roads: Road[] = [
     'files of the run',
     'query ($run: Int!) { run(number: $run) { productionStatus luminosity files { totalCount nodes { lfn } } history { totalCount } } }',
   ],
+  [
+    'datasets of the run',
+    'query ($run: Int!) { run(number: $run) { datasets { totalCount nodes { name } } } }',
+  ],
+  [
+    'the log backwards',
+    '{ events(orderBy: NEWEST_FIRST, first: 200) { totalCount nodes { dataset { name } file { lfn } } } }',
+  ],
+  [
+    'runs of the dataset',
+    'query ($name: String!) { runs(filter: { inDataset: $name }) { totalCount } }',
+  ],
 ];
-const orders = ['NAME', 'CREATED_AT_DESC', 'CLOSED_AT_DESC'];
+const orders = [
+  'NAME',
+  'CREATED_AT_DESC',
+  'CLOSED_AT_DESC',
+  'SIZE_DESC',
+  'EVENTS_DESC',
+  'FILES_DESC',
+];
 
 const without = (hidden: Hidden, text: string, where?: string) => {
   for (const clue of [hidden.name, hidden.lfn]) expect(text, where).not.toContain(clue);

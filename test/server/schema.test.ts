@@ -57,6 +57,7 @@ const boundedLists: Record<string, string> = {
   'File.backups': 'one for each mass store',
   'File.replicas': 'one for each volume that holds it',
   'Query.massStores': 'as many as were configured',
+  'DatasetRunConnection.totals': 'one for each dataset that was named, at most 200',
   'Query.tokens': 'made one by one, by admins, for admins',
   'RegisterFilesPayload.results': 'one for each item of the call',
   'RegisterRunsPayload.results': 'one for each item of the call',
