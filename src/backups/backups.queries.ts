@@ -1,6 +1,6 @@
 import { demand, may, type Viewer } from '../access/policy.ts';
 import { visibleDataset } from '../access/visibility.ts';
-import { asKept, oneOf, textIs, type NameConditions } from '../database/name-filter.ts';
+import { isKept, oneOf, textIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
 import {
   readPage,
@@ -163,8 +163,8 @@ function walksOf(
     from: gte == null ? undefined : asMoment(gte),
     to: lt == null ? undefined : asMoment(lt),
   };
-  if (errorCode != null && order === 'REQUESTED_AT') {
-    const pins = [{ sql: sql`b.last_error_code`, is: sql`${asKept(errorCode)}` }];
+  if (errorCode != null && isKept(errorCode) && order === 'REQUESTED_AT') {
+    const pins = [{ sql: sql`b.last_error_code`, is: sql`${errorCode}` }];
     const where = sql`b.last_error_code is not null`;
     return { walks: [{ pins, ...span, where }], rest: { ...filter, errorCode: null } };
   }

@@ -1,13 +1,23 @@
 import type { Command } from 'commander';
-import { addNoun, addVerb, runs, wordOf, wordsOf, type Context } from './command.ts';
+import { addNoun, addVerb, runs, wholeNumber, wordOf, wordsOf, type Context } from './command.ts';
 import { addChangeCommands } from './dataset-changes.ts';
 import { datasetKinds, historyOf, noDataset, type EventRow } from './dataset-facts.ts';
 import { addFilesCommand } from './dataset-files.ts';
+import { addRunsCommand } from './dataset-runs.ts';
 import { addWatchCommand } from './dataset-watch.ts';
+import { addSpanOptions, spanOf, type SpanOptions } from './filters.ts';
 import { addListOptions, paged, pageFields, type Connection, type ListOptions } from './pages.ts';
 import { humanBytes } from './table.ts';
 
 const datasetStatuses = ['OPEN', 'BACKED_UP', 'CLOSED'];
+const datasetOrders = [
+  'NAME',
+  'CREATED_AT_DESC',
+  'CLOSED_AT_DESC',
+  'SIZE_DESC',
+  'EVENTS_DESC',
+  'FILES_DESC',
+];
 
 export function addDatasetCommands(program: Command): void {
   const noun = addNoun(program, 'dataset', 'datasets: what users ask for by name');
@@ -18,17 +28,24 @@ export function addDatasetCommands(program: Command): void {
     .option('--owner <principal>', 'those of this owner')
     .option('--stream <name>', 'those of this stream')
     .option('--release <name>', 'those of this software release')
+    .option('--run <number>', 'those with data of this run', wholeNumber)
+    .option('--runs <list>', 'those with data of any of these: 36172-39320,40001')
+    .option('--order <order>', datasetOrders.join(', '), wordOf(datasetOrders))
     .option('--bad', 'those that are marked bad');
-  runs<DatasetListOptions>(addListOptions(list), listDatasets);
+  runs<DatasetListOptions>(addListOptions(addSpanOptions(list, 'created')), listDatasets);
   runs<object, [string]>(addVerb(noun, 'show <name>', 'all about one dataset'), showDataset);
   const history = addVerb(noun, 'history <name>', 'everything that ever happened to a dataset');
   runs<ListOptions, [string]>(addListOptions(history), showHistory);
   addChangeCommands(noun);
   addFilesCommand(noun);
+  addRunsCommand(noun);
   addWatchCommand(noun, wordOf(datasetStatuses));
 }
 
-interface DatasetListOptions extends ListOptions {
+interface DatasetListOptions extends ListOptions, SpanOptions {
+  readonly run?: number;
+  readonly runs?: string;
+  readonly order?: string;
   readonly name?: string;
   readonly kind?: string[];
   readonly status?: string[];
@@ -56,8 +73,8 @@ interface DatasetRow {
 const rowFields = `name kind status owner stream release sealed backupWaived badMark { reason markedBy markedAt }
   fileCount sizeBytes eventCount createdAt backedUpAt closedAt`;
 
-const listQuery = `query Datasets($filter: DatasetFilter, $first: Int!, $after: String) {
-  datasets(filter: $filter, first: $first, after: $after) { nodes { ${rowFields} } ${pageFields} }
+const listQuery = `query Datasets($filter: DatasetFilter, $orderBy: DatasetOrder, $first: Int!, $after: String) {
+  datasets(filter: $filter, orderBy: $orderBy, first: $first, after: $after) { nodes { ${rowFields} } ${pageFields} }
 }`;
 
 async function listDatasets(
@@ -72,11 +89,15 @@ async function listDatasets(
     stream: options.stream,
     release: options.release,
     isBad: options.bad,
+    holdsRun: options.run === undefined ? undefined : { number: options.run },
+    runs: options.runs,
+    minEvents: options.minEvents,
+    createdAt: spanOf(options),
   };
   const rows = paged(
     client,
     listQuery,
-    { filter },
+    { filter, orderBy: options.order },
     (data: { datasets: Connection<DatasetRow> }) => data.datasets,
     options,
   );

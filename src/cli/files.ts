@@ -1,10 +1,12 @@
 import type { Command } from 'commander';
 import { addNoun, addVerb, runs, type Context } from './command.ts';
 import { CliError, exitCode } from './exit-codes.ts';
+import { addFileListCommand } from './file-list.ts';
 import { humanBytes } from './table.ts';
 
 export function addFileCommands(program: Command): void {
   const noun = addNoun(program, 'file', 'files, each known by its logical name (LFN)');
+  addFileListCommand(noun);
   runs<object, [string]>(addVerb(noun, 'show <lfn>', 'all about one file'), showFile);
 }
 
@@ -32,6 +34,16 @@ interface FileDetails {
     lastError: string | null;
   }[];
   readonly datasets: { readonly nodes: readonly { name: string; status: string }[] };
+  readonly runs: Related<{ readonly number: number }>;
+  readonly inputs: Related<{ readonly lfn: string }>;
+  readonly mergedInto: { readonly lfn: string } | null;
+  readonly parents: Related<{ readonly lfn: string }>;
+  readonly children: Related<{ readonly lfn: string }>;
+}
+
+interface Related<Row> {
+  readonly totalCount: number;
+  readonly nodes: readonly Row[];
 }
 
 const query = `query File($lfn: String!) {
@@ -43,6 +55,11 @@ const query = `query File($lfn: String!) {
       requestedBy requestedAt confirmedAt attempt failureCount nextAttemptAt lastErrorCode lastError
     }
     datasets(first: 100) { nodes { name status } }
+    runs(first: 20) { totalCount nodes { number source } }
+    inputs(first: 20) { totalCount nodes { lfn } }
+    mergedInto { lfn }
+    parents(first: 20) { totalCount nodes { lfn } }
+    children(first: 20) { totalCount nodes { lfn } }
   }
 }`;
 
@@ -78,8 +95,19 @@ async function showFile({ client, output }: Context, _options: object, lfn: stri
     'access URL': file.accessUrl,
     ...numbered('backup', backups),
     ...numbered('replica', replicas),
+    runs: some(file.runs, (run) => String(run.number)),
+    'merged from': some(file.inputs, (input) => input.lfn),
+    'merged into': file.mergedInto?.lfn,
+    'derived from': some(file.parents, (parent) => parent.lfn),
+    'made of it': some(file.children, (child) => child.lfn),
     datasets: file.datasets.nodes.map(({ name, status }) => `${name} (${status})`).join(', '),
   });
+}
+
+/** The first ones, and how many more there are. */
+function some<Row>({ totalCount, nodes }: Related<Row>, name: (row: Row) => string): string {
+  const left = totalCount - nodes.length;
+  return nodes.map(name).join(', ') + (left > 0 ? `, and ${left} more` : '');
 }
 
 /** One fact for each text: "backup", "backup 2" … */

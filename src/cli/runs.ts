@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { addNoun, addVerb, runs, wholeNumber, wordOf, type Context } from './command.ts';
 import { CliError, exitCode } from './exit-codes.ts';
+import { addSpanOptions, spanOf, type SpanOptions } from './filters.ts';
 import { addListOptions, paged, pageFields, type Connection, type ListOptions } from './pages.ts';
 
 const sources = ['DATA', 'SIMULATION'];
@@ -14,8 +15,10 @@ export function addRunCommands(program: Command): void {
     .option('--source <source>', 'DATA or SIMULATION', wordOf(sources))
     .option('--status <status>', productionStatuses.join(' or '), wordOf(productionStatuses))
     .option('--verdict <verdict>', 'GOOD or BAD', wordOf(verdicts))
-    .option('--stream <name>', 'those with files of this stream');
-  runs<RunListOptions>(addListOptions(list), listRuns);
+    .option('--stream <name>', 'those with files of this stream')
+    .option('--conditions <name>', 'those under these conditions, for one ON_PEAK')
+    .option('--dataset <name>', 'those with data in this dataset');
+  runs<RunListOptions>(addListOptions(addSpanOptions(list, 'started')), listRuns);
   const show = withSource(addVerb(noun, 'show', 'all about one run'));
   runs<SourceOptions, [number]>(show, showRun);
   const verdict = withSource(addVerb(noun, 'verdict', 'say whether a run is good for analysis'))
@@ -38,7 +41,9 @@ interface VerdictOptions extends SourceOptions {
   readonly comment?: string;
 }
 
-interface RunListOptions extends ListOptions {
+interface RunListOptions extends ListOptions, SpanOptions {
+  readonly conditions?: string;
+  readonly dataset?: string;
   readonly numbers?: string;
   readonly source?: string;
   readonly status?: string;
@@ -71,11 +76,22 @@ const listQuery = `query Runs($filter: RunFilter, $first: Int!, $after: String) 
 }`;
 
 async function listRuns({ client, output }: Context, options: RunListOptions): Promise<void> {
-  const { numbers, source, status, verdict, stream } = options;
+  const { numbers, source, status, verdict, stream, conditions, dataset, minEvents } = options;
+  const filter = {
+    productionStatus: status,
+    inDataset: dataset,
+    startedAt: spanOf(options),
+    numbers,
+    source,
+    verdict,
+    stream,
+    conditions,
+    minEvents,
+  };
   const rows = paged(
     client,
     listQuery,
-    { filter: { numbers, source, productionStatus: status, verdict, stream } },
+    { filter },
     (data: { runs: Connection<RunRow> }) => data.runs,
     options,
   );

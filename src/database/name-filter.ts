@@ -15,10 +15,7 @@ const longestPattern = 1024;
 
 const escapeLike = (text: string) => text.replace(/[\\%_]/g, (sign) => `\\${sign}`);
 /** PostgreSQL keeps no NUL: nothing is called so. */
-const isKept = (text: string) => !text.includes('\0');
-
-/** For a bound beside a condition that already fits nothing. */
-export const asKept = (text: string | null | undefined) => (text ?? '').replaceAll('\0', '');
+export const isKept = (text: string): boolean => !text.includes('\0');
 
 /** A condition of equality; undefined = not asked for. What cannot be a value fits nothing. */
 export function textIs(

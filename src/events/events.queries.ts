@@ -1,7 +1,7 @@
 import { visibleEvent } from '../access/visibility.ts';
 import { may, type Viewer } from '../access/policy.ts';
 import { invalidCursor, readCursor, writeCursor } from '../database/cursor.ts';
-import { asKept, oneOf, textIs } from '../database/name-filter.ts';
+import { isKept, oneOf, textIs } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
 import {
   readPage,
@@ -155,48 +155,32 @@ export function eventConditions(viewer: Viewer, filter: EventConditions): EventQ
           and ${textIs(sql`source`, filter.runSource ?? 'DATA')})`,
     filter.runId === undefined ? undefined : sql`e.run_id = ${filter.runId}`,
   ];
-  const isOfOne = subject.some((condition) => condition !== undefined);
   // The lines of one thing have their index; else those of each kind, or of the actor.
-  const pinned = isOfOne ? undefined : kinds && kinds.length > 0 ? 'kind' : 'actor';
+  const isOfOne = subject.some((condition) => condition !== undefined);
+  const { actor } = filter;
+  const byKind = !isOfOne && kinds !== undefined && kinds.length > 0;
+  const byActor = !isOfOne && kinds === undefined && actor != null && isKept(actor);
   const where = allOf([
     visibleEvent(viewer),
     ...subject,
     timeIn(sql`e.occurred_at`, filter.occurredAt),
   ]);
   const isKind = kinds && oneOf(sql`e.kind`, kinds);
-  const isActor = textIs(sql`e.actor`, filter.actor);
+  const isActor = textIs(sql`e.actor`, actor);
+  const pins = byKind
+    ? kinds.map((kind) => [{ sql: sql`e.kind`, is: sql`${kind}` }])
+    : [byActor ? [{ sql: sql`e.actor`, is: sql`${actor}` }] : []];
   return {
     // An equality beside its bound would let the planner take any index again.
-    where: allOf([
-      where,
-      pinned === 'kind' ? undefined : isKind,
-      pinned === 'actor' && filter.actor != null ? undefined : isActor,
-    ]),
+    where: allOf([where, byKind ? undefined : isKind, byActor ? undefined : isActor]),
     countWhere: allOf([isKind, isActor]),
-    walks: pinsOf(pinned, kinds, filter.actor).map((pins) => ({
-      pins,
-      ...spanOf(filter.occurredAt ?? {}),
-    })),
+    walks: pins.map((pinned) => ({ pins: pinned, ...spanOf(filter.occurredAt ?? {}) })),
   };
 }
 
 /** What others than production never see is not looked for among millions of lines. */
 const isSeen = (viewer: Viewer, kind: EventKind) =>
   may(viewer, 'readProduction') || isForAll(kind);
-
-function pinsOf(
-  pinned: 'kind' | 'actor' | undefined,
-  kinds: readonly EventKind[] | undefined,
-  actor: string | null | undefined,
-): NonNullable<Walk['pins']>[] {
-  if (pinned === 'kind' && kinds) {
-    return kinds.map((kind) => [{ sql: sql`e.kind`, is: sql`${kind}` }]);
-  }
-  if (pinned === 'actor' && actor != null) {
-    return [[{ sql: sql`e.actor`, is: sql`${asKept(actor)}` }]];
-  }
-  return [[]];
-}
 
 /** Longer than any transaction of ours takes from its first write to its last. */
 const longestTransaction = sql`interval '1 hour'`;

@@ -1,6 +1,6 @@
 import type { Viewer } from '../access/policy.ts';
 import { visibleDataset, visibleFile, visibleRun, waysToSeeFile } from '../access/visibility.ts';
-import { asKept, nameIs, spanOf, textIs, type NameConditions } from '../database/name-filter.ts';
+import { isKept, nameIs, spanOf, textIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
 import {
   readPage,
@@ -156,8 +156,8 @@ const usualOrder = (filter: FileConditions): FileOrder =>
 
 /** The indexes that have the kind and then the name behind a column; the first that is asked for is walked. */
 const pinnable = {
-  release: ({ release }: FileConditions) => ({ sql: sql`f.release`, is: sql`${asKept(release)}` }),
-  stream: ({ stream }: FileConditions) => ({ sql: sql`f.stream`, is: sql`${asKept(stream)}` }),
+  release: ({ release }: FileConditions) => ({ sql: sql`f.release`, is: sql`${release}` }),
+  stream: ({ stream }: FileConditions) => ({ sql: sql`f.stream`, is: sql`${stream}` }),
   isBackedUp: ({ isBackedUp }: FileConditions) => ({
     sql: sql`(f.confirmed_copies > 0)`,
     is: sql`${isBackedUp}::boolean`,
@@ -180,7 +180,10 @@ function walksOf(
   // What is not backed up is no backed up file of an AVAILABLE run.
   const seen = filter.isBackedUp === false ? ways.slice(0, 1) : ways;
   const where = seen.length > 0 ? seen : [undefined];
-  const pinName = pinNames.find((name) => filter[name] != null);
+  const pinName = pinNames.find((name) => {
+    const value = filter[name];
+    return typeof value === 'string' ? isKept(value) : value != null;
+  });
   const isNamed = filter.lfn?.eq != null || filter.lfn?.in != null;
   const isOfRuns = filter.holdsRun != null || filter.runs != null;
   // By time, by names, by runs, or all by name: the index has no kind in it, and needs none.

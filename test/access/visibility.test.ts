@@ -166,10 +166,6 @@ const roads: Road[] = [
     'query ($backupId: ID!) { node(id: $backupId) { id ... on BackupRecord { storeKey } } }',
   ],
   [
-    'files of the run',
-    'query ($run: Int!) { run(number: $run) { productionStatus luminosity files { totalCount nodes { lfn } } history { totalCount } } }',
-  ],
-  [
     'datasets of the run',
     'query ($run: Int!) { run(number: $run) { datasets { totalCount nodes { name } } } }',
   ],
@@ -180,6 +176,10 @@ const roads: Road[] = [
   [
     'runs of the dataset',
     'query ($name: String!) { runs(filter: { inDataset: $name }) { totalCount } }',
+  ],
+  [
+    'files of the run',
+    'query ($run: Int!) { run(number: $run) { productionStatus luminosity files { totalCount nodes { lfn } } history { totalCount } } }',
   ],
 ];
 const orders = [

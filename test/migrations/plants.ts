@@ -114,6 +114,30 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
       ],
     ),
   ),
+  'another name in the list of a dataset': [
+    `update dataset_files set lfn = '/other' where dataset_id = ${dataset('closed')}`,
+    /^counts: dataset \d+ calls file \/merged\/\w+ by the name \/other$/,
+  ],
+  'a wrong count of the events of a run': [
+    `update dataset_runs set event_count = event_count + 1 where dataset_id = ${dataset('closed')}`,
+    /^counts: dataset \d+ counts files, events, bytes of run 1 as \(1,1,1030\) and has \(1,0,1030\)$/,
+  ],
+  'a run that a dataset does not hold': [
+    `insert into dataset_runs select ${dataset('closed')}, source, number, id, 1, 1, 1 from runs where number = 3`,
+    /^counts: dataset \d+ counts files, events, bytes of run 3 as \(1,1,1\) and has nothing$/,
+  ],
+  'a luminosity that was told and not added': [
+    `update runs set luminosity = 2.5 where number = 1`,
+    /^counts: dataset closed counts runs, luminosity, .* as \(1,0,0,1,1\) and has \(1,2.5,1,1,1\)$/,
+  ],
+  'a merged file that is said to hold more of a run than its inputs': [
+    `update file_runs set event_count = 31 where file_id = ${file('/merged/1')}`,
+    /^I7: merged file \d+ is said to hold 31 events of run \d+, its inputs hold 30$/,
+  ],
+  'a file that is its own grandparent': [
+    `insert into file_parents values (${file('/merged/2')}, ${file('/merged/1')}), (${file('/merged/1')}, ${file('/merged/2')})`,
+    /^parentage: file \d+ is its own ancestor$/,
+  ],
   'a run that is AVAILABLE since never': [
     `update runs set available_at = null where number = 1`,
     /^runs: run DATA 1 is AVAILABLE, available since never$/,

@@ -54,6 +54,32 @@ refuseAll('I7: a run file goes into one merged file, and the events add up', {
   'registers an empty file': `insert into files (lfn, kind, site_id, size_bytes, adler32) values ('/x', 'MERGED_FILE', 1, 0, '00000001')`,
 });
 
+refuseAll('the runs of a file and its parents stay, and what datasets hold of runs is kept', {
+  'tells other events of a run': `${w.mergedFile('/x', 5)} insert into file_runs values (${file('/x')}, ${run(3)}, 5);
+     update file_runs set event_count = 6 where file_id = ${file('/x')}`,
+  'takes back the events of a run': `${w.mergedFile('/x', 5)} insert into file_runs values (${file('/x')}, ${run(3)}, 5);
+     update file_runs set event_count = null where file_id = ${file('/x')}`,
+  'merges other events of a run than were told': `${w.mergedFile('/x', 9)}
+     insert into file_runs values (${file('/x')}, ${run(3)}, 8); ${w.merged('/x', ['/run/3a', '/run/3b'])}`,
+  'changes what a dataset holds of a run': `update dataset_runs set event_count = 1000`,
+  'adds a run to a dataset': `insert into dataset_runs select ${w.dataset('open')}, source, number, id, 1, 1, 1 from runs where number = 3`,
+  'takes a run from a dataset': `delete from dataset_runs`,
+  'empties what datasets hold of runs': `truncate dataset_runs`,
+  'changes the luminosity of a dataset': `update datasets set luminosity = 1 where name = 'open'`,
+  'changes the runs of a dataset': `update datasets set first_run = 1, last_run = 9, run_count = 9 where name = 'open'`,
+  'starts a dataset with luminosity': `insert into datasets (name, kind, owner, luminosity) values ('x', 'PR', 'anna', 1)`,
+  'calls a file by another name': `insert into dataset_files (dataset_id, file_id, lfn) values (${w.dataset('open')}, ${file('/merged/safe')}, '/x')`,
+  'derives a file from itself': `${w.mergedFile('/x', 1)} insert into file_parents values (${file('/x')}, ${file('/x')})`,
+  'derives a file from a later one': `${w.mergedFile('/x', 1)} ${w.mergedFile('/y', 1)} insert into file_parents values (${file('/x')}, ${file('/y')})`,
+  'tells parents of a known file': `insert into file_parents values (${file('/merged/2')}, ${file('/merged/1')})`,
+  'derives a file from nothing': `${w.mergedFile('/x', 1)} insert into file_parents values (${file('/x')}, -1)`,
+  'adopts another file': `${w.mergedFile('/x', 1)} insert into file_parents values (${file('/x')}, ${file('/merged/1')});
+     update file_parents set parent_id = ${file('/merged/2')}`,
+  'leaves its parents': `${w.mergedFile('/x', 1)} insert into file_parents values (${file('/x')}, ${file('/merged/1')});
+     delete from file_parents`,
+  'empties the parents': `truncate file_parents`,
+});
+
 refuseAll('a run leaves production by itself', {
   'makes a run AVAILABLE': `update runs set production_status = 'AVAILABLE', available_at = now() where number = 2`,
   'makes an unfinished run AVAILABLE': `update runs set production_status = 'AVAILABLE', ended_at = now() where number = 3`,

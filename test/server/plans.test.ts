@@ -111,8 +111,12 @@ const rowsRead = (node: PlanNode) =>
 
 /** What is wrong with the plans of a question; nothing = all by index, and not much of it. */
 async function faultsOf(query: string, viewer: Viewer): Promise<string[]> {
+  return faultsIn(await statementsOf(query, viewer));
+}
+
+async function faultsIn(statements: readonly Statement[]): Promise<string[]> {
   const faults: string[] = [];
-  for (const statement of await statementsOf(query, viewer)) {
+  for (const statement of statements) {
     const nodes = await planOf(statement);
     for (const node of nodes) {
       const table = node['Relation Name'] ?? '';
@@ -267,5 +271,75 @@ describe.each(Object.entries(viewers))('asked by %s', (who, viewer) => {
       : questions;
   test.each(asked)('%s', async (query) => {
     expect(await faultsOf(query, viewer)).toEqual([]);
+  });
+});
+
+/** Each of them by itself is missed. */
+const missed: [index: string, query: string, viewer: Viewer][] = [
+  ['files_by_kind', '{ files(filter: { kind: MERGED_FILE }) { nodes { lfn } } }', anonymous],
+  ['files_by_release', '{ files(filter: { release: "R11" }) { nodes { lfn } } }', anonymous],
+  ['files_by_creation', '{ files(orderBy: CREATED_AT_DESC) { nodes { lfn } } }', anonymous],
+  [
+    'dataset_files_by_file, dataset_files_by_lfn',
+    `{ dataset(name: ${name}) { files { nodes { lfn datasets { nodes { name } } } } } }`,
+    anonymous,
+  ],
+  [
+    'events_by_kind',
+    '{ events(filter: { kind: [BACKUP_STATUS] }) { nodes { kind } } }',
+    viewers['operator'] ?? anonymous,
+  ],
+  ['events_for_all', '{ events { nodes { kind } } }', anonymous],
+  [
+    'events_by_time',
+    '{ events(filter: { occurredAt: { gte: "2025-01-02T00:00:00Z" } }) { nodes { kind } } }',
+    viewers['operator'] ?? anonymous,
+  ],
+  [
+    'backup_records_by_change',
+    '{ backupRecords(filter: { status: [CONFIRMED], updatedAt: { gte: "2023-05-31T00:00:00Z" } }) { nodes { status } } }',
+    viewers['operator'] ?? anonymous,
+  ],
+  [
+    'file_runs_by_run',
+    '{ files(filter: { holdsRun: { number: 55555 } }) { nodes { lfn } } }',
+    anonymous,
+  ],
+  ['dataset_runs_by_run', '{ run(number: 50001) { datasets { nodes { name } } } }', anonymous],
+];
+
+test.each(missed)('without %s a plan is found at fault', async (index, query, viewer) => {
+  const statements = await statementsOf(query, viewer);
+  await client.query('begin');
+  try {
+    await client.query(`drop index ${index}`);
+    expect(await faultsIn(statements)).not.toEqual([]);
+  } finally {
+    await client.query('rollback');
+  }
+});
+
+describe('where next to nothing is published', () => {
+  beforeAll(async () => {
+    await database.sql(`update datasets set status = 'OPEN', closed_at = null, owner = case when id < 5 then owner else 'producer' end
+      where id not in (17, 3000)`);
+    await database.sql('vacuum analyze datasets');
+  });
+
+  test.each(
+    [anonymous, { principal: 'user3', roles: ['USER'] } as Viewer].flatMap((viewer) =>
+      [
+        '',
+        'kind: MERGED_FILE',
+        'stream: "S16"',
+        'release: "R8"',
+        'lfn: { startsWith: "/store/" }',
+        'isBackedUp: true',
+      ].map((filter) => ({ who: viewer.principal, viewer, filter })),
+    ),
+  )('$who finds files ($filter) from the side of the datasets', async ({ viewer, filter }) => {
+    for (const query of list('files', [filter], 'lfn')) {
+      expect(await faultsOf(query, viewer)).toEqual([]);
+    }
   });
 });

@@ -142,6 +142,66 @@ export const contentChecks: readonly Check[] = [
         is distinct from (t.files, t.confirmed, t.bytes, t.events, t.marks)`,
   },
   {
+    invariant: 'counts',
+    sql: `
+      select format('dataset %s calls file %s by the name %s', df.dataset_id, f.lfn, coalesce(df.lfn, 'none'))
+      from dataset_files df join files f on f.id = df.file_id where df.lfn is distinct from f.lfn`,
+  },
+  {
+    invariant: 'counts',
+    sql: `
+      with truth as (
+        select df.dataset_id, r.source, r.number, r.id as run_id, count(*) as files,
+          coalesce(sum(fr.event_count), 0) as events, sum(f.size_bytes) as bytes
+        from dataset_files df join files f on f.id = df.file_id join file_runs fr on fr.file_id = f.id
+        join runs r on r.id = fr.run_id group by df.dataset_id, r.id)
+      select format('dataset %s counts files, events, bytes of run %s as %s and has %s',
+        coalesce(x.dataset_id, t.dataset_id), coalesce(x.number, t.number),
+        case when x.number is null then 'nothing' else (x.file_count, x.event_count, x.size_bytes)::text end,
+        case when t.number is null then 'nothing' else (t.files, t.events, t.bytes)::text end)
+      from dataset_runs x full join truth t
+        on (t.dataset_id, t.source, t.number, t.run_id) = (x.dataset_id, x.source, x.number, x.run_id)
+      where (x.file_count, x.event_count::numeric, x.size_bytes::numeric) is distinct from (t.files, t.events, t.bytes)`,
+  },
+  {
+    invariant: 'counts',
+    sql: `
+      with held as (
+        select distinct df.dataset_id, fr.run_id from dataset_files df join file_runs fr on fr.file_id = df.file_id),
+      truth as (
+        select h.dataset_id, count(*) as runs, coalesce(sum(r.luminosity::numeric), 0) as luminosity,
+          count(r.luminosity) as telling, min(r.number) as first_run, max(r.number) as last_run
+        from held h join runs r on r.id = h.run_id group by h.dataset_id)
+      select format('dataset %s counts runs, luminosity, runs that say it, first and last run as %s and has %s', d.name,
+        (d.run_count, d.luminosity, d.luminosity_run_count, d.first_run, d.last_run),
+        (coalesce(t.runs, 0), coalesce(t.luminosity, 0), coalesce(t.telling, 0), t.first_run, t.last_run))
+      from datasets d left join truth t on t.dataset_id = d.id
+      where (d.run_count, d.luminosity, d.luminosity_run_count, d.first_run, d.last_run) is distinct from
+        (coalesce(t.runs, 0), coalesce(t.luminosity, 0), coalesce(t.telling, 0), t.first_run, t.last_run)`,
+  },
+  {
+    invariant: 'I7',
+    sql: `
+      select format('merged file %s is said to hold %s events of run %s, its inputs hold %s', m.output_file_id,
+        fr.event_count, i.run_id, i.events)
+      from merges m
+      join lateral (select f.run_id, sum(f.event_count) as events from merge_inputs mi join files f on f.id = mi.input_file_id
+        where mi.merge_id = m.id group by f.run_id) i on true
+      join file_runs fr on fr.file_id = m.output_file_id and fr.run_id = i.run_id
+      where fr.event_count <> i.events`,
+  },
+  {
+    invariant: 'parentage',
+    sql: `
+      with recursive up (id, ancestor) as (
+        select file_id, parent_id from file_parents
+        union select up.id, p.parent_id from up join file_parents p on p.file_id = up.ancestor)
+      select format('file %s is its own ancestor', id) from up where id = ancestor
+      union all
+      select format('file %s is derived from file %s, which is not registered', p.file_id, p.parent_id)
+      from file_parents p left join files f on f.id = p.parent_id where f.id is null`,
+  },
+  {
     invariant: 'runs',
     sql: `
       select format('run %s %s is %s, available since %s', source, number, production_status,
