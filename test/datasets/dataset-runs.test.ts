@@ -149,13 +149,13 @@ test('events and luminosity run by run, of several datasets, good runs only, wit
       }[];
     };
   }
-  const ask = async (more: string, first = 50, after?: string) =>
+  const ask = async (more: string, pageSize = 50, after?: string) =>
     (
       await server.anonymous.call<Answer>(
         `query ($first: Int, $after: String) { datasetRuns(datasets: ["several-b", "several-a", "several-a"] ${more} first: $first, after: $after) {
           totalCount totals { dataset runCount eventCount luminosity } pageInfo { endCursor hasNextPage }
           nodes { dataset { name } run { number } eventCount fileCount sizeBytes } } }`,
-        { first, after },
+        { first: pageSize, after },
       )
     ).datasetRuns;
   const all = await ask('');
