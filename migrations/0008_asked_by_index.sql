@@ -90,9 +90,9 @@ create index events_by_actor on events (actor, xid, id);
 create index events_by_time on events (occurred_at);
 -- What others than production can see at all: one line in a hundred.
 create index events_for_all on events (xid, id)
-  where dataset_id is not null or kind in ('RUN_STATUS', 'RUN_VERDICT');
+  where kind not in ('FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS');
 create index events_for_all_by_actor on events (actor, xid, id)
-  where dataset_id is not null or kind in ('RUN_STATUS', 'RUN_VERDICT');
+  where kind not in ('FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS');
 
 do $$
 declare

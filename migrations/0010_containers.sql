@@ -2,11 +2,6 @@
 
 alter table events add column container_id bigint;
 create index events_by_container on events (container_id, xid, id) where container_id is not null;
-drop index events_for_all, events_for_all_by_actor;
-create index events_for_all on events (xid, id)
-  where dataset_id is not null or container_id is not null or kind in ('RUN_STATUS', 'RUN_VERDICT');
-create index events_for_all_by_actor on events (actor, xid, id)
-  where dataset_id is not null or container_id is not null or kind in ('RUN_STATUS', 'RUN_VERDICT');
 alter table events drop constraint events_kind_check;
 alter table events add constraint events_kind_check check (kind in (
   'RUN_STATUS', 'RUN_VERDICT', 'FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS', 'DATASET_STATUS',

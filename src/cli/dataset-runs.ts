@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { addVerb, runs, wholeNumber, type Context } from './command.ts';
 import { addListOptions, paged, pageFields, type Connection, type ListOptions } from './pages.ts';
-import { humanBytes } from './table.ts';
+import { counted, humanBytes } from './table.ts';
 
 interface RunsOptions extends ListOptions {
   readonly good?: boolean;
@@ -75,6 +75,8 @@ async function listRuns(
   });
   for (const { dataset, runCount, eventCount, luminosity } of datasetRuns.totals) {
     const sum = luminosity === null ? '' : `, ${luminosity} /pb`;
-    await output.say(`${dataset}: ${runCount} runs, ${eventCount} events${sum}`);
+    await output.say(
+      `${dataset}: ${counted(runCount, 'run')}, ${counted(eventCount, 'event')}${sum}`,
+    );
   }
 }

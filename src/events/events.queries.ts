@@ -13,7 +13,7 @@ import {
 import { asMoment, timeIn, type TimeConditions } from '../database/range-filter.ts';
 import { allOf, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts';
 import { SweepbookError } from '../errors.ts';
-import { kindsForAll, type EventKind } from './events.rules.ts';
+import { isForAll, type EventKind } from './events.rules.ts';
 
 /** A place in the log: transaction and line. Lines are ordered by it, and it never changes. */
 export interface Place {
@@ -56,7 +56,7 @@ const eventTables = sql`events e
  * Lines below the oldest running transaction: nothing can come in among them any more.
  * Reading by id alone would skip what commits late.
  */
-export const settled = sql`e.xid < pg_snapshot_xmin(pg_current_snapshot())`;
+const settled = sql`e.xid < pg_snapshot_xmin(pg_current_snapshot())`;
 
 const afterPlace = (place: Place) =>
   sql`(e.xid, e.id) > (${place.xid}::text::xid8, ${place.id}::bigint)`;
@@ -179,8 +179,7 @@ export function eventConditions(viewer: Viewer, filter: EventConditions): EventQ
 }
 
 /** What others than production never see is not looked for among millions of lines. */
-const isSeen = (viewer: Viewer, kind: EventKind) =>
-  may(viewer, 'readProduction') || kindsForAll.has(kind);
+const isSeen = (viewer: Viewer, kind: EventKind) => may(viewer, 'readProduction') || isForAll(kind);
 
 /** Longer than any transaction of ours takes from its first write to its last. */
 const longestTransaction = sql`interval '1 hour'`;

@@ -18,10 +18,14 @@ export const eventKinds = [
 
 export type EventKind = (typeof eventKinds)[number];
 
-/** Lines of datasets, runs and containers, which others than production may see; the rest tells of files and backups. */
-export const kindsForAll: ReadonlySet<EventKind> = new Set(
-  eventKinds.filter((kind) => /^(DATASET|RUN|CONTAINER)_/.test(kind)),
-);
+/** Lines of single files and backups: production's alone. As in visibleEvent and the index events_for_all. */
+const kindsOfProduction: ReadonlySet<EventKind> = new Set([
+  'FILE_REGISTERED',
+  'MERGE_RECORDED',
+  'BACKUP_STATUS',
+] as const);
+/** Whether others than production may see lines of this kind. */
+export const isForAll = (kind: EventKind): boolean => !kindsOfProduction.has(kind);
 
 /** One step of a life cycle; `from` is '' where life begins. */
 export interface Step<State extends string> {

@@ -129,10 +129,10 @@ test('events and luminosity run by run, of several datasets, good runs only, wit
       endedAt: '2026-01-01T00:00:00Z',
     })),
   );
-  const firstFile = await fileOf('/several/a', { 51: 10, 52: 20 });
-  const secondFile = await fileOf('/several/b', { 52: 5, 53: 500 });
-  await makeDataset(operator, 'several-b', 'CLOSED', { files: [secondFile] });
-  await makeDataset(operator, 'several-a', 'CLOSED', { files: [firstFile, secondFile] });
+  const first = await fileOf('/several/a', { 51: 10, 52: 20 });
+  const second = await fileOf('/several/b', { 52: 5, 53: 500 });
+  await makeDataset(operator, 'several-b', 'CLOSED', { files: [second] });
+  await makeDataset(operator, 'several-a', 'CLOSED', { files: [first, second] });
   await mutate(operator, 'setRunVerdict', { number: 52, verdict: 'GOOD' });
   await mutate(operator, 'setRunVerdict', { number: 53, verdict: 'BAD' });
   interface Answer {
@@ -149,13 +149,13 @@ test('events and luminosity run by run, of several datasets, good runs only, wit
       }[];
     };
   }
-  const ask = async (more: string, first = 50, after?: string) =>
+  const ask = async (more: string, pageSize = 50, after?: string) =>
     (
       await server.anonymous.call<Answer>(
         `query ($first: Int, $after: String) { datasetRuns(datasets: ["several-b", "several-a", "several-a"] ${more} first: $first, after: $after) {
           totalCount totals { dataset runCount eventCount luminosity } pageInfo { endCursor hasNextPage }
           nodes { dataset { name } run { number } eventCount fileCount sizeBytes } } }`,
-        { first, after },
+        { first: pageSize, after },
       )
     ).datasetRuns;
   const all = await ask('');

@@ -44,6 +44,10 @@ const steps: readonly string[] = [
          from generate_series(0, ${size.datasets - 1}) n) d`,
   `insert into dataset_files (dataset_id, file_id, lfn)
    select 1 + (id - ${size.runFiles} - 1) / ${filesPerDataset}, id, lfn from files where kind = 'MERGED_FILE'`,
+  `insert into datasets (name, kind, status, owner, file_count, confirmed_count, closed_at)
+   values ('Everything', 'SKIM', 'CLOSED', 'user1', ${size.mergedFiles / 2}, ${size.mergedFiles / 2}, now())`,
+  `insert into dataset_files (dataset_id, file_id, lfn)
+   select ${size.datasets + 1}, id, lfn from files where kind = 'MERGED_FILE' and id % 2 = 1`,
   `insert into dataset_runs (dataset_id, source, number, run_id, file_count, event_count, size_bytes)
    select df.dataset_id, r.source, r.number, r.id, count(*), sum(fr.event_count), 1000
    from dataset_files df join file_runs fr on fr.file_id = df.file_id join runs r on r.id = fr.run_id group by df.dataset_id, r.id`,

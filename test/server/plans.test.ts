@@ -257,6 +257,8 @@ const questions = [
   `{ dataset(name: ${name}) { files { totalCount nodes { lfn } } } }`,
   `{ dataset(name: ${name}) { files(filter: { lfn: { startsWith: "/store/R11/ds3998/f11995" } minEvents: 1 }) { nodes { lfn } } } }`,
   `{ dataset(name: ${name}) { runs(minEvents: 10, verdict: GOOD, filter: { source: DATA }) { totalCount nodes { number files { nodes { lfn } } } } } }`,
+  '{ dataset(name: "Everything") { files(filter: { isBackedUp: true }) { nodes { lfn } } runs { nodes { number } } } }',
+  '{ files(filter: { dataset: "Everything" }) { nodes { lfn } } }',
   `{ dataset(name: ${name}) { history { nodes { kind } } } }`,
   `{ datasetRuns(datasets: [${name}, "AllEvents-R11-3999"], goodRunsOnly: true, minEvents: 5) { totals { luminosity } nodes { run { number } dataset { name } } } }`,
   `{ file(lfn: ${lfn}) { inputs { nodes { lfn } } mergedInto { lfn } parents { nodes { lfn } } children { nodes { lfn } } runs { nodes { number } }
@@ -280,8 +282,8 @@ const missed: [index: string, query: string, viewer: Viewer][] = [
   ['files_by_release', '{ files(filter: { release: "R11" }) { nodes { lfn } } }', anonymous],
   ['files_by_creation', '{ files(orderBy: CREATED_AT_DESC) { nodes { lfn } } }', anonymous],
   [
-    'dataset_files_by_file, dataset_files_by_lfn',
-    `{ dataset(name: ${name}) { files { nodes { lfn datasets { nodes { name } } } } } }`,
+    'dataset_files_by_lfn',
+    '{ dataset(name: "Everything") { files { nodes { lfn } } } }',
     anonymous,
   ],
   [
@@ -299,11 +301,6 @@ const missed: [index: string, query: string, viewer: Viewer][] = [
     'backup_records_by_change',
     '{ backupRecords(filter: { status: [CONFIRMED], updatedAt: { gte: "2023-05-31T00:00:00Z" } }) { nodes { status } } }',
     viewers['operator'] ?? anonymous,
-  ],
-  [
-    'file_runs_by_run',
-    '{ files(filter: { holdsRun: { number: 55555 } }) { nodes { lfn } } }',
-    anonymous,
   ],
   ['dataset_runs_by_run', '{ run(number: 50001) { datasets { nodes { name } } } }', anonymous],
 ];
