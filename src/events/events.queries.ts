@@ -56,7 +56,7 @@ const eventTables = sql`events e
  * Lines below the oldest running transaction: nothing can come in among them any more.
  * Reading by id alone would skip what commits late.
  */
-const settled = sql`e.xid < pg_snapshot_xmin(pg_current_snapshot())`;
+export const settled = sql`e.xid < pg_snapshot_xmin(pg_current_snapshot())`;
 
 const afterPlace = (place: Place) =>
   sql`(e.xid, e.id) > (${place.xid}::text::xid8, ${place.id}::bigint)`;
