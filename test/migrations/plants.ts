@@ -115,7 +115,7 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
     ),
   ),
   'another name in the list of a dataset': [
-    `update dataset_files set lfn = '/other' where dataset_id = ${dataset('closed')}`,
+    `update dataset_files set lfn = '/other' where dataset_id = ${dataset('closed')} and file_id = ${file('/merged/1')}`,
     /^counts: dataset \d+ calls file \/merged\/\w+ by the name \/other$/,
   ],
   'a wrong count of the events of a run': [

@@ -49,7 +49,9 @@ beforeAll(async () => {
     insert into datasets (name, kind, owner, status, closed_at, sealed)
       select 'd' || n, 'PR', 'o', case when n <= 20 then 'OPEN' else 'CLOSED' end, case when n > 20 then now() end, n <= 3
       from generate_series(1, ${many}) n;
-    insert into dataset_files (dataset_id, file_id) select n, n from generate_series(1, ${many}) n;
+    insert into dataset_files (dataset_id, file_id, lfn) select n, n, '/f/' || n from generate_series(1, ${many}) n;
+    insert into dataset_runs (dataset_id, source, number, run_id, file_count, event_count, size_bytes)
+      select n, 'DATA', n, n, 1, 1, 1 from generate_series(1, ${many}, 2) n;
     insert into sweeps (dataset_id, store_id, finished_at, outcome)
       select n, 1, case when n > 3 then now() end, case when n > 3 then 'CLOSED' end from generate_series(1, ${many}) n;
     insert into bad_marks (dataset_id, reason) select id, 'wet' from datasets where id between 100 and 110;
