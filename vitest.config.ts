@@ -7,7 +7,9 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],
     pool: 'forks',
-    maxWorkers: 2,
+    // One file at a time: readers of the log stay below the oldest transaction of the whole PostgreSQL, so tests
+    // would wait for those of other files; and what kills and freezes processes wants the machine for itself.
+    maxWorkers: 1,
     testTimeout: 60_000,
     hookTimeout: 120_000,
     // Many tests wait for real processes; a hang must still end.

@@ -1,6 +1,14 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { TestClient } from '../support/client.ts';
-import { backUp, makeDataset, mutate, newFile, refusalOf, register } from '../support/scene.ts';
+import {
+  allTold,
+  backUp,
+  makeDataset,
+  mutate,
+  newFile,
+  refusalOf,
+  register,
+} from '../support/scene.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
 let server: TestServer;
@@ -28,6 +36,7 @@ const step = (field: string, dataset: string, more: object = {}) =>
   mutate<Answer>(operator, field, { dataset, ...more }, things);
 
 async function statusEvents(name: string): Promise<string[]> {
+  await allTold(server.database);
   const { dataset } = await operator.call<{
     dataset: {
       history: {
