@@ -47,6 +47,11 @@ const settings = z.object({
   SWEEPBOOK_RETRY_BASE_MS: count(1, 3_600_000)
     .default(2000)
     .describe('first wait after a failed attempt; doubles, with jitter'),
+  SWEEPBOOK_RESTAGE_ROOTS: z
+    .string()
+    .regex(/^(\/[^:]*)(:\/[^:]*)*$/, 'absolute folders, with ":" between them')
+    .optional()
+    .describe('folders below which workers of this host may restage lost files; unset = nowhere'),
   SWEEPBOOK_GRAPHIQL: flag.default(true).describe('serve GraphiQL at /graphiql'),
   SWEEPBOOK_MIGRATE: flag.default(true).describe('serve applies missing migrations'),
   SWEEPBOOK_LOG_LEVEL: z
@@ -71,6 +76,7 @@ export interface Config {
   readonly workerConcurrency: number;
   readonly leaseSeconds: number;
   readonly retryBaseMs: number;
+  readonly restageRoots: readonly string[];
   readonly graphiql: boolean;
   readonly migrate: boolean;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
@@ -101,6 +107,7 @@ export function readConfig(environment: Environment = process.env): Config {
     workerConcurrency: given.SWEEPBOOK_WORKER_CONCURRENCY,
     leaseSeconds: given.SWEEPBOOK_LEASE_SECONDS,
     retryBaseMs: given.SWEEPBOOK_RETRY_BASE_MS,
+    restageRoots: Object.freeze(given.SWEEPBOOK_RESTAGE_ROOTS?.split(':') ?? []),
     graphiql: given.SWEEPBOOK_GRAPHIQL,
     migrate: given.SWEEPBOOK_MIGRATE,
     logLevel: given.SWEEPBOOK_LOG_LEVEL,
