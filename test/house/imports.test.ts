@@ -42,6 +42,8 @@ test.each([
   ['containers', 'sweeps'],
   ['sweeps', 'containers'],
   ['worker', 'containers'],
+  ['sweeps', 'incidents'],
+  ['incidents', 'worker'],
   ['sweeps', 'worker'],
   ['sweeps', 'server'],
   ['storage', 'access'],
@@ -67,6 +69,8 @@ test.each([
   ['containers', 'datasets'],
   ['server', 'containers'],
   ['server', 'sweeps'],
+  ['incidents', 'sweeps'],
+  ['worker', 'incidents'],
   ['worker', 'storage'],
 ])('the check lets %s know %s', (left, right) => {
   const said = lint({
