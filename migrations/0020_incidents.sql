@@ -226,7 +226,8 @@ begin
     where i.id is null or a.status <> 'HIT' or a.is_lost <> (a.finding = 'LOST')
       or a.is_unbacked <> (a.backup_id is not null and a.finding <> 'SAFE')
       or case i.what when 'REPLICAS' then p.id is null else b.id is null end
-    limit 1 $sql$ into strange;
+    -- Ordered, so that the plan is made for all rows: none is expected, and all are looked at.
+    order by 1 limit 1 $sql$ into strange;
   if strange is not null then
     perform refuse('ILLEGAL_TRANSITION', strange || ' is no copy that was there',
       'report the loss with reportStorageLoss');
@@ -275,7 +276,8 @@ begin
         and not exists (select from backup_records b where b.file_id = n.file_id and b.status = 'CONFIRMED'))
       or (o.is_lost and not n.is_lost and exists (
         select from incident_items x where x.file_id = n.file_id and x.incident_id = n.incident_id and x.is_lost))
-    limit 1 $sql$ into strange;
+    -- Ordered, so that the plan is made for all rows: none is expected, and all are looked at.
+    order by 1 limit 1 $sql$ into strange;
   if strange is not null then
     perform refuse('ILLEGAL_TRANSITION', strange || ' keeps what was found, until a copy of the file is read and found good');
   end if;

@@ -136,57 +136,62 @@ create trigger replicas_added after insert on replicas
 -- A loss and its undoing are told by the line of the incident, whose items are the list; every other step by its own.
 create function replicas_changed() returns trigger language plpgsql as $$
 declare
-  strange record;
+  seen record;
 begin
+  -- One look at all rows: a loss and its undoing need no other.
   execute $sql$
-    select format('replica %s: %s to %s', o.id, o.status, n.status) as what,
-      case
-        when n.id is null or (n.file_id, n.volume_id, n.path, n.created_at)
-          is distinct from (o.file_id, o.volume_id, o.path, o.created_at) then 'a replica keeps its file and its place'
-        when n.status = 'LOST' and o.status = 'AVAILABLE' then 'only an incident that was reported loses a replica'
-        when n.status = 'AVAILABLE' then 'it has to be read and found good, or its incident undone'
-        else 'that is not a step of its life' end as why
-    from before_rows o left join after_rows n using (id)
-    left join incidents s on s.id = coalesce(n.incident_id, o.incident_id)
-    left join incident_items i on n.status = 'LOST' and o.status = 'AVAILABLE'
-      and i.incident_id = n.incident_id and i.file_id = n.file_id and i.replica_id = n.id and i.status = 'HIT'
-    where n.id is null
-      or (n.file_id, n.volume_id, n.path, n.created_at)
-        is distinct from (o.file_id, o.volume_id, o.path, o.created_at)
-      or case
-        when n.status = o.status then n.incident_id is distinct from o.incident_id
-        when n.status = 'LOST' and o.status = 'AVAILABLE' then
-          i.replica_id is null or s.xmin is distinct from pg_current_xact_id()::xid
-        when not exists (select from lifecycle l
-          where l.noun = 'replica' and l.from_state = o.status and l.to_state = n.status) then true
-        when n.status = 'AVAILABLE' and o.status = 'LOST' then s.status is distinct from 'UNDONE'
-        when n.status = 'AVAILABLE' then s.status is distinct from 'UNDONE' and not exists (
-          select from replica_checks c where c.replica_id = n.id and c.status = 'GOOD'
-            and c.id = (select max(id) from replica_checks x where x.replica_id = n.id))
-        when n.status = 'LOST' then n.incident_id is distinct from o.incident_id or not exists (
-          select from replica_checks c where c.replica_id = n.id and c.status in ('BAD', 'FAILED')
-            and c.id = (select max(id) from replica_checks x where x.replica_id = n.id))
-        else n.incident_id is distinct from o.incident_id end
-    limit 1 $sql$ into strange;
-  if strange.what is not null then
-    perform refuse('ILLEGAL_TRANSITION', strange.what, strange.why);
+    select min(w.what) filter (where w.is_strange) as strange,
+      count(*) filter (where w.is_staged) as staged, count(*) filter (where w.is_told) as told
+    from (
+      select 'replica ' || o.id || ': ' || o.status || ' to ' || n.status as what,
+        n.status = 'STAGING' and o.status <> 'STAGING' as is_staged,
+        n.status <> o.status and o.status <> 'AVAILABLE'
+          and not (n.status = 'AVAILABLE' and s.status is not distinct from 'UNDONE') as is_told,
+        (n.id, n.file_id, n.volume_id, n.path, n.created_at)
+          is distinct from (o.id, o.file_id, o.volume_id, o.path, o.created_at)
+        or case
+          when n.status = o.status then n.incident_id is distinct from o.incident_id
+          when n.status = 'LOST' and o.status = 'AVAILABLE' then
+            i.replica_id is null or s.xmin is distinct from pg_current_xact_id()::xid
+          when not exists (select from lifecycle l
+            where l.noun = 'replica' and l.from_state = o.status and l.to_state = n.status) then true
+          when n.status = 'AVAILABLE' and o.status = 'LOST' then s.status is distinct from 'UNDONE'
+          when n.status = 'AVAILABLE' then s.status is distinct from 'UNDONE' and not exists (
+            select from replica_checks c where c.replica_id = n.id and c.status = 'GOOD'
+              and c.id = (select max(id) from replica_checks x where x.replica_id = n.id))
+          when n.status = 'LOST' then n.incident_id is distinct from o.incident_id or not exists (
+            select from replica_checks c where c.replica_id = n.id and c.status in ('BAD', 'FAILED')
+              and c.id = (select max(id) from replica_checks x where x.replica_id = n.id))
+          else n.incident_id is distinct from o.incident_id end as is_strange
+      from before_rows o left join after_rows n using (id)
+      left join incidents s on s.id = coalesce(n.incident_id, o.incident_id)
+      left join incident_items i on n.status = 'LOST' and o.status = 'AVAILABLE'
+        and i.incident_id = n.incident_id and i.file_id = n.file_id and i.replica_id = n.id and i.status = 'HIT') w
+    $sql$ into seen;
+  if seen.strange is not null then
+    perform refuse('ILLEGAL_TRANSITION', seen.strange || ' is not a step of its life',
+      'an incident that is reported loses it; read and found good, or its incident undone, it is there again');
   end if;
-  execute $sql$
-    insert into replica_checks (replica_id, file_id, incident_id, is_restage)
-    select n.id, n.file_id, current_recovery(), current_recovery() is not null and f.confirmed_copies > 0
-    from after_rows n join before_rows o using (id) join files f on f.id = n.file_id
-    where n.status = 'STAGING' and o.status <> 'STAGING' order by n.id on conflict do nothing $sql$;
-  execute $sql$
-    insert into events (kind, file_id, incident_id, from_state, to_state, facts)
-    select 'REPLICA_STATUS', n.file_id, o.incident_id, o.status, n.status, jsonb_strip_nulls(jsonb_build_object(
-      'replicaId', n.id, 'path', n.path, 'evidence', c.evidence,
-      'errorCode', case when n.status = 'LOST' then c.last_error_code end))
-    from after_rows n join before_rows o using (id)
-    left join incidents s on s.id = o.incident_id
-    left join lateral (select * from replica_checks c where c.replica_id = n.id order by c.id desc limit 1) c
-      on n.status <> 'STAGING'
-    where n.status <> o.status and o.status <> 'AVAILABLE'
-      and not (n.status = 'AVAILABLE' and s.status is not distinct from 'UNDONE') order by n.id $sql$;
+  if seen.staged > 0 then
+    execute $sql$
+      insert into replica_checks (replica_id, file_id, incident_id, is_restage)
+      select n.id, n.file_id, current_recovery(), current_recovery() is not null and f.confirmed_copies > 0
+      from after_rows n join before_rows o using (id) join files f on f.id = n.file_id
+      where n.status = 'STAGING' and o.status <> 'STAGING' order by n.id on conflict do nothing $sql$;
+  end if;
+  if seen.told > 0 then
+    execute $sql$
+      insert into events (kind, file_id, incident_id, from_state, to_state, facts)
+      select 'REPLICA_STATUS', n.file_id, o.incident_id, o.status, n.status, jsonb_strip_nulls(jsonb_build_object(
+        'replicaId', n.id, 'path', n.path, 'evidence', c.evidence,
+        'errorCode', case when n.status = 'LOST' then c.last_error_code end))
+      from after_rows n join before_rows o using (id)
+      left join incidents s on s.id = o.incident_id
+      left join lateral (select * from replica_checks c where c.replica_id = n.id order by c.id desc limit 1) c
+        on n.status <> 'STAGING'
+      where n.status <> o.status and o.status <> 'AVAILABLE'
+        and not (n.status = 'AVAILABLE' and s.status is not distinct from 'UNDONE') order by n.id $sql$;
+  end if;
   return null;
 end
 $$;

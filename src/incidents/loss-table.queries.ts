@@ -79,7 +79,7 @@ export const mostListed = {
 export const findingRank = sql`case h.finding when 'LOST' then 0 when 'RECOVERABLE' then 1 else 2 end`;
 
 /** Files that were hit, and the datasets that hold them; over hits h. */
-export const hitDatasets = sql`
+const hitDatasets = sql`
   per_file as materialized (
     select h.file_id, bool_or(h.finding = 'LOST') as is_lost,
       bool_or(h.backup_id is not null and h.finding <> 'SAFE') as is_unbacked

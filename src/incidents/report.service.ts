@@ -15,7 +15,7 @@ import {
   type UnknownNames,
 } from './hits.queries.ts';
 import { checkReason, checkScope, type LossScope } from './incidents.rules.ts';
-import { findingRank, hitDatasets, lossTable, type LossTable } from './loss-table.queries.ts';
+import { findingRank, lossTable, type LossTable } from './loss-table.queries.ts';
 
 export interface StorageLoss extends LossScope {
   readonly reason: string;
@@ -276,15 +276,14 @@ async function loseBackups(tx: Db, incidentId: number): Promise<number> {
 
 /** Marks the datasets that hold files of the incident and are not marked yet. */
 async function markDatasets(tx: Db, incidentId: number): Promise<void> {
-  const hit = sql`select file_id, backup_id, finding from incident_items where incident_id = ${incidentId}`;
   const fresh = sql`
-    with hit as materialized (${hit}), ${hitDatasets}
-    select * from per_dataset x where not exists (
-      select from incident_datasets k where k.incident_id = ${incidentId} and k.dataset_id = x.dataset_id)`;
+    select df.dataset_id from incident_items i join dataset_files df on df.file_id = i.file_id
+    where i.incident_id = ${incidentId} and not exists (
+      select from incident_datasets k where k.incident_id = ${incidentId} and k.dataset_id = df.dataset_id)`;
   // With their rows locked no copy of their files is confirmed any more: what was confirmed meanwhile is seen.
   const locked = await changedRows(
     tx,
-    sql`select 1 from datasets d where d.id in (select dataset_id from (${fresh}) n) order by d.id for no key update`,
+    sql`select 1 from datasets d where d.id in (${fresh}) order by d.id for no key update`,
   );
   if (locked === 0) return;
   await rows(
