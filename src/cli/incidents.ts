@@ -117,7 +117,7 @@ async function showIncident(context: Context, options: ShowOptions, id: string):
     scope: incident.scope,
     reported: `${incident.reportedAt} by ${incident.reportedBy}`,
     hit:
-      `${counted(incident.itemCount, incident.what === 'BACKUPS' ? 'backup' : 'copy')}: ${incident.safeCount} safe, ` +
+      `${counted(incident.itemCount, incident.what === 'BACKUPS' ? 'backup' : 'replica')}: ${incident.safeCount} safe, ` +
       `${incident.recoverableCount} recoverable, ${incident.lostCount} lost`,
     now: `${incident.restoredCount} restored, ${incident.openCount} not back, ${incident.stillLostCount} lost`,
     datasets: `${incident.datasetCount} hit, ${incident.markedDatasetCount} marked bad, ${incident.hiddenDatasetCount} bad now`,

@@ -12,8 +12,9 @@ export interface Restage {
   /** Absolute path on this host. */
   readonly path: string;
   readonly expected: Expected;
-  /** Told apart from every other attempt. */
-  readonly attempt: string;
+  /** Which check, and its how many-th attempt: names of files under way are told apart by both. */
+  readonly checkId: number;
+  readonly attempt: number;
   /** Folders below which this host's workers may write. */
   readonly roots: readonly string[];
   readonly options: PutOptions;
@@ -24,13 +25,17 @@ export interface Restage {
  * under its own. Nothing is ever replaced. Returns what was read.
  */
 export async function restage(wanted: Restage): Promise<StoreAnswer> {
-  const { store, key, path, expected, attempt, roots, options } = wanted;
+  const { store, key, path, expected, checkId, attempt, roots, options } = wanted;
   const folder = await folderBelow(roots, path);
   await mkdir(folder, { recursive: true });
   // Looked at again: a link may stand where we made a folder.
   await folderBelow(roots, path);
-  const temporary = join(folder, `.sweepbook-${attempt}`);
-  await rm(temporary, { force: true });
+  const nameOf = (of: number) => join(folder, `.sweepbook-c${checkId}.a${of}`);
+  const temporary = nameOf(attempt);
+  // What dead attempts left: whoever wrote it has lost his lease.
+  for (let of = Math.max(1, attempt - mostEarlier); of <= attempt; of++) {
+    await rm(nameOf(of), { force: true });
+  }
   try {
     await store.fetch(key, temporary, expected, options);
     const answer = await readBack(temporary, options);
@@ -54,6 +59,9 @@ export async function restage(wanted: Restage): Promise<StoreAnswer> {
     await rm(temporary, { force: true }).catch(() => undefined);
   }
 }
+
+/** Attempts whose files are looked for. */
+const mostEarlier = 20;
 
 /** The folder of a path, if it really lies below a root that this host gives away. */
 async function folderBelow(roots: readonly string[], path: string): Promise<string> {

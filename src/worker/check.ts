@@ -108,7 +108,8 @@ async function restageFrom({
         key,
         path: claim.path,
         expected: claim.expected,
-        attempt: `c${claim.checkId}.a${claim.attempt}`,
+        checkId: claim.checkId,
+        attempt: claim.attempt,
         roots: restageRoots,
         options: { signal },
       });
