@@ -124,10 +124,10 @@ test(
     await until(
       'a worker waits',
       async () => {
-        const found = await client.query(
+        const found = await server.database.sql(
           `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
         );
-        return found.rows.length > 0;
+        return found.length > 0;
       },
       patienceMs,
     );

@@ -1,5 +1,4 @@
 import { containerPlants } from './container-plants.ts';
-import { backup, dataset, file, merge, run } from './world.ts';
 import { backup, dataset, file, incident, merge, replica, run } from './world.ts';
 
 const set = (lfn: string, columns: string) =>

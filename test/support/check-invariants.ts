@@ -7,8 +7,12 @@ import { incidentChecks } from './invariants-of-incidents.ts';
 /** Findings of one check that are told; the rest is counted. */
 const mostTold = 20;
 
-export const allChecks: readonly Check[] = [...contentChecks, ...eventChecks, ...containerChecks];
-export const allChecks: readonly Check[] = [...contentChecks, ...eventChecks, ...incidentChecks];
+export const allChecks: readonly Check[] = [
+  ...contentChecks,
+  ...eventChecks,
+  ...containerChecks,
+  ...incidentChecks,
+];
 
 /**
  * The invariants of the domain, asked of the tables alone: no trigger, counter or code of the
