@@ -139,7 +139,7 @@ function textOf(loss: Loss): string {
       `(${counted(loss.lostFileCount, 'file')}, ${humanBytes(loss.lostBytes)})`,
     `${counted(loss.datasetCount, 'dataset')} hit, ${loss.markedDatasetCount} marked bad, of ${counted(loss.ownerCount, 'owner')}`,
     `${counted(loss.runCount, 'run')} hit, ${loss.lostRunCount} with lost data` +
-      loss.lostRuns.map((runs) => `; ${runs.source} ${runs.numbers.slice(0, 200)}`).join(''),
+      loss.lostRuns.map((of) => `; ${of.source} ${of.numbers.slice(0, 200)}`).join(''),
     ...(loss.alreadyLostCount > 0 ? [`${loss.alreadyLostCount} were lost before`] : []),
     ...(loss.unknownCount > 0
       ? [
