@@ -16,10 +16,12 @@ import { openDatabase, type Db } from './database/orm.ts';
 import { messageOf, SweepbookError } from './errors.ts';
 import { EventFeed } from './events/event-feed.ts';
 import { readEpoch } from './events/events.queries.ts';
+import { NoticeDelivery } from './notices/notice-delivery.ts';
+import { readWebhookKey } from './notices/signature.ts';
 import { serveHttp } from './server/http.ts';
 import { prepareDirectoryStore } from './storage/directory.ts';
 import { OpenStores } from './storage/open.ts';
-import { Worker } from './worker/worker.ts';
+import { startWorker, type RunningWorker } from './worker/start.ts';
 
 /** What was opened, to be closed in reverse order, each once, whatever the others do. */
 class Opened {
@@ -112,11 +114,9 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
   return { db: orm.em, jobs, stores: new OpenStores(), url };
 }
 
-function startWorker(config: Config, base: Base, log: Logger, onChange: () => void): Worker {
-  const worker = new Worker({
-    db: base.db,
-    jobs: base.jobs,
-    stores: base.stores,
+function workerOf(config: Config, base: Base, log: Logger, onChange: () => void): RunningWorker {
+  return startWorker({
+    ...base,
     log,
     hostname: config.hostname,
     concurrency: config.workerConcurrency,
@@ -125,8 +125,6 @@ function startWorker(config: Config, base: Base, log: Logger, onChange: () => vo
     shutdownSeconds: config.shutdownSeconds,
     onChange,
   });
-  worker.start();
-  return worker;
 }
 
 /** The site, its default store and the first token: made once, at the very first start. */
@@ -161,6 +159,20 @@ export interface RunningSweepbook {
   close(): Promise<void>;
 }
 
+/** What webhooks are signed with, and what sends their notices, if this server does. */
+async function openWebhooks(config: Config, { db }: Base, epoch: string, log: Logger) {
+  const webhooks = {
+    key: readWebhookKey(config.home, config.webhookKey),
+    isPrivateAllowed: config.webhookPrivate,
+    timeoutMs: config.webhookTimeoutSeconds * 1000,
+  };
+  const delivery = config.webhooks
+    ? new NoticeDelivery({ ...config, ...webhooks, db, epoch, log })
+    : undefined;
+  await delivery?.start();
+  return { webhooks, delivery };
+}
+
 /** Opens everything that `serve` runs: database, first start, event feed, worker, HTTP. */
 export async function openSweepbook(config: Config, log: Logger): Promise<RunningSweepbook> {
   const opened = new Opened();
@@ -174,15 +186,20 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
     const feed = new EventFeed(db, trouble);
     const progress = new ProgressFeed();
     await feed.start();
+    const epoch = await readEpoch(db);
+    const { webhooks, delivery } = await openWebhooks(config, base, epoch, log);
+    if (delivery) opened.add('webhooks', () => delivery.stop());
     const ring = () => {
       feed.ring();
       doorbell.ring();
+      delivery?.ring();
     };
-    const worker = config.worker ? startWorker(config, base, log, ring) : undefined;
+    const worker = config.worker ? workerOf(config, base, log, ring) : undefined;
     const listener = listen(url, {
       onRing: () => {
         feed.ring();
         worker?.ring();
+        delivery?.ring();
       },
       onProgress: (payload) => progress.tell(payload),
       onTrouble: trouble,
@@ -199,10 +216,12 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
       stores,
       feed,
       progress,
-      epoch: await readEpoch(db),
+      epoch,
       site: config.site,
       leaseSeconds: config.leaseSeconds,
       retryBaseMs: config.retryBaseMs,
+      webhooks,
+      suspicionJobs: config.suspicionJobs,
       ring: () => {
         ring();
         worker?.ring();
@@ -252,7 +271,7 @@ export async function runWorker(config: Config): Promise<void> {
   try {
     const base = await openBase(config, opened, log, false);
     const doorbell = new Doorbell(base.db);
-    const worker = startWorker(config, base, log, () => doorbell.ring());
+    const worker = workerOf(config, base, log, () => doorbell.ring());
     const listener = listen(base.url, {
       onRing: () => worker.ring(),
       onProgress: () => undefined,

@@ -1,4 +1,5 @@
 /** What a line of the log can tell. The same list stands in the check of events.kind in the migrations. */
+/** What a line of the log can tell. The database holds the same list (events_kind_check). */
 export const eventKinds = [
   'RUN_STATUS',
   'RUN_VERDICT',
@@ -14,6 +15,7 @@ export const eventKinds = [
   'DATASET_CLEARED',
   'CONTAINER_CREATED',
   'CONTAINER_CHANGED',
+  'COPY_SUSPICION',
 ] as const;
 
 export type EventKind = (typeof eventKinds)[number];

@@ -19,6 +19,7 @@ export const EventKind = enumType<EventKindName>('EventKind', 'What a line of th
   DATASET_CLEARED: 'A bad mark was taken off.',
   CONTAINER_CREATED: 'A container was created.',
   CONTAINER_CHANGED: 'Datasets came into a container or left it.',
+  COPY_SUSPICION: 'Jobs could not read a copy; or what was found when it was read.',
 });
 
 @ObjectType('Event', {

@@ -42,6 +42,7 @@ import {
   findFileNode,
   RunFilesResolver,
 } from '../files/files.resolver.ts';
+import { findWebhookNode, WebhookResolver } from '../notices/webhooks.resolver.ts';
 import {
   EventRunResolver,
   findRunNode,
@@ -51,6 +52,7 @@ import {
 } from '../runs/runs.resolver.ts';
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
+import { findSuspicionNode, SuspicionResolver } from '../suspicions/suspicions.resolver.ts';
 import { ExportResolver } from './export.resolver.ts';
 
 @Resolver()
@@ -77,6 +79,10 @@ class NodeResolver {
         return findBackupNode(context, key.id);
       case 'Container':
         return findContainerNode(context, key.id);
+      case 'Webhook':
+        return findWebhookNode(context, key.id);
+      case 'SuspiciousCopy':
+        return findSuspicionNode(context, key.id);
     }
   }
 }
@@ -123,6 +129,8 @@ export function makeSchema(): GraphQLSchema {
       EventContainerResolver,
       SweepResolver,
       BackupProgressResolver,
+      WebhookResolver,
+      SuspicionResolver,
       ExportResolver,
     ],
     scalarsMap: [{ type: Date, scalar: DateTime }],
