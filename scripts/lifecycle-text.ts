@@ -2,6 +2,7 @@ import { backupSteps, type BackupStatus } from '../src/backups/backups.rules.ts'
 import { datasetSteps, type DatasetStatus } from '../src/datasets/datasets.rules.ts';
 import type { Step } from '../src/events/events.rules.ts';
 import { runSteps, type ProductionStatus } from '../src/runs/runs.rules.ts';
+import { suspicionSteps, type SuspicionState } from '../src/suspicions/suspicions.rules.ts';
 
 const datasetStates: Readonly<Record<DatasetStatus, string>> = {
   OPEN: 'Files come and go, unless a sweep has sealed it. Only producers, operators and its owner see it.',
@@ -25,6 +26,16 @@ const runStates: Readonly<Record<ProductionStatus, string>> = {
   AVAILABLE: 'All of it is safe; DQM sees its files, events and luminosity. It stays so.',
 };
 
+const suspicionStates: Readonly<Record<SuspicionState, string>> = {
+  REPORTED: 'Jobs could not read a copy; too few of them to have it checked.',
+  SUSPICIOUS: 'Enough different jobs said so: it waits for a worker that can read there.',
+  CHECKING: 'A worker holds the lease and reads the copy in full.',
+  CHECKED_GOOD: 'Size and checksums are the registered ones; the reports are closed with that.',
+  BAD: 'Not what was registered, or gone. The copy is LOST, and what was found is kept.',
+  UNREADABLE_FROM_HERE: 'No worker can read there: neither good nor bad.',
+  OBSOLETE: 'The copy is known as lost meanwhile.',
+};
+
 /** docs/lifecycle.md, made from the tables of the rules. */
 export function lifecycleText(): string {
   return [
@@ -40,6 +51,8 @@ export function lifecycleText(): string {
       'and refuses what the old one answers.',
     chapter('Run', runSteps, runStates),
     'The verdict of DQM (GOOD, BAD or none) is said apart from this, at any time.',
+    chapter('Suspicion', suspicionSteps, suspicionStates),
+    'A suspicion is about one copy of a file, on disk or in a mass store. Reports alone never make a copy good or bad.',
   ]
     .join('\n\n')
     .concat('\n');

@@ -15,6 +15,7 @@ import { addServeCommand } from './serve.ts';
 import { addStoreCommands } from './stores.ts';
 import { addSweepCommand } from './sweep.ts';
 import { addTokenCommands } from './tokens.ts';
+import { addWebhookCommands } from './webhooks.ts';
 import { addWhoamiCommand } from './whoami.ts';
 import { addWorkerCommand } from './worker.ts';
 
@@ -40,6 +41,7 @@ function makeProgram(): Command {
   addFileCommands(program);
   addStoreCommands(program);
   addTokenCommands(program);
+  addWebhookCommands(program);
   addWhoamiCommand(program);
   addConfigCommand(program);
   addServeCommand(program);

@@ -44,6 +44,11 @@ test.each([
   ['worker', 'containers'],
   ['sweeps', 'worker'],
   ['sweeps', 'server'],
+  ['sweeps', 'suspicions'],
+  ['datasets', 'notices'],
+  ['suspicions', 'notices'],
+  ['worker', 'notices'],
+  ['notices', 'server'],
   ['storage', 'access'],
   ['storage', 'database'],
   ['database', 'events'],
@@ -67,6 +72,8 @@ test.each([
   ['containers', 'datasets'],
   ['server', 'containers'],
   ['server', 'sweeps'],
+  ['server', 'notices'],
+  ['worker', 'suspicions'],
   ['worker', 'storage'],
 ])('the check lets %s know %s', (left, right) => {
   const said = lint({

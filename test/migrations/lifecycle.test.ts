@@ -11,6 +11,8 @@ import {
   runSteps,
   runVerdicts,
 } from '../../src/runs/runs.rules.ts';
+import { noticeKinds, webhookScopes, webhookStatuses } from '../../src/notices/webhooks.rules.ts';
+import { suspicionStates, suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 
 let database: TestDatabase;
@@ -25,6 +27,7 @@ test.each<[string, readonly Step<string>[]]>([
   ['dataset', datasetSteps],
   ['backup', backupSteps],
   ['run', runSteps],
+  ['suspicion', suspicionSteps],
 ])('the database knows the steps of a %s that the rules know', async (noun, steps) => {
   const rows = await database.sql<{ step: string }>(
     `select from_state || ' > ' || to_state as step from lifecycle where noun = $1`,
@@ -36,7 +39,12 @@ test.each<[string, readonly Step<string>[]]>([
 
 test('the database knows no other noun with a life', async () => {
   const nouns = await database.sql(`select distinct noun from lifecycle order by noun`);
-  expect(nouns).toEqual([{ noun: 'backup' }, { noun: 'dataset' }, { noun: 'run' }]);
+  expect(nouns).toEqual([
+    { noun: 'backup' },
+    { noun: 'dataset' },
+    { noun: 'run' },
+    { noun: 'suspicion' },
+  ]);
 });
 
 /** The words that the check constraints of a column allow. */
@@ -61,6 +69,10 @@ test.each<[string, string, readonly string[]]>([
   ['runs', 'production_status', productionStatuses],
   ['runs', 'source', runSources],
   ['runs', 'verdict', runVerdicts],
+  ['suspicions', 'state', suspicionStates],
+  ['webhooks', 'kinds', noticeKinds],
+  ['webhooks', 'scope', webhookScopes],
+  ['webhooks', 'status', webhookStatuses],
 ])('the database takes the words in %s.%s that the program knows', async (table, column, words) => {
   expect(await allowed(table, column)).toEqual(sorted(words));
 });
