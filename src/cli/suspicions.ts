@@ -16,13 +16,12 @@ const states = [
 export function addSuspicionCommands(noun: Command): void {
   const report = addVerb(
     noun,
-    'report-failure <lfn>',
-    'say that a job could not read a copy; enough different jobs, and a worker reads it',
+    'report-failure <lfn> <url>',
+    'say that a job could not read a copy; enough different jobs, and a worker reads it. <url> = what the job tried to open',
   )
-    .requiredOption('--url <url>', 'what the job tried to open, as the file list has it')
     .requiredOption('--error <text>', 'what went wrong')
     .requiredOption('--job <id>', 'the job, as its batch system calls it');
-  runs<ReportOptions, [string]>(report, reportFailure);
+  runs<ReportOptions, [string, string]>(report, reportFailure);
 
   const list = addVerb(noun, 'suspicious', 'copies that jobs could not read, the newest first')
     .option(
@@ -42,7 +41,6 @@ export function addSuspicionCommands(noun: Command): void {
 }
 
 interface ReportOptions {
-  readonly url: string;
   readonly error: string;
   readonly job: string;
 }
@@ -53,8 +51,9 @@ const reportQuery = `mutation ReportReadFailure($input: ReportReadFailureInput!)
 
 async function reportFailure(
   { client, output }: Context,
-  { url, error, job }: ReportOptions,
+  { error, job }: ReportOptions,
   lfn: string,
+  url: string,
 ): Promise<void> {
   const { reportReadFailure: done } = await client.call<{
     reportReadFailure: { lfn: string; isNew: boolean; state: string };

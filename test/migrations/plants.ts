@@ -1,4 +1,5 @@
 import { containerPlants } from './container-plants.ts';
+import { suspicionPlants } from './suspicions.world.ts';
 import { backup, dataset, file, merge, run } from './world.ts';
 
 const set = (lfn: string, columns: string) =>
@@ -264,4 +265,5 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
     set('/merged/copying', 'attempt = 0'),
     /^I5: backup \d+ is at attempt 0, and its events tell of attempt 1$/,
   ],
+  ...suspicionPlants,
 };

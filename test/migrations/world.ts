@@ -1,4 +1,5 @@
 import type { TestDatabase } from '../support/database.ts';
+import { suspicionSteps } from './suspicions.world.ts';
 
 /** What a statement calls a row by: `dataset('closed')` is a subselect of its id. */
 export const dataset = (name: string) => `(select id from datasets where name = '${name}')`;
@@ -123,6 +124,7 @@ const steps: readonly string[] = [
   `select set_config('sweepbook.reason', 'one file too many', true);` +
     moved('reopened', 'OPEN') +
     `delete from dataset_files where dataset_id = ${dataset('reopened')} and file_id = ${file('/merged/safe')};`,
+  ...suspicionSteps,
 ];
 
 /** Fills a migrated database; each step is one transaction. */
