@@ -32,9 +32,7 @@ export const suspicionSteps: readonly string[] = [
   reported('/merged/safe') + suspected('/merged/safe'),
   checking('/merged/safe2'),
   checking('/merged/1') + answered('/merged/1', 'CHECKED_GOOD'),
-  checking('/merged/2') +
-    answered('/merged/2', 'BAD') +
-    `update replicas set status = 'LOST' where path = '/disk/merged/2';`,
+  checking('/merged/2') + answered('/merged/2', 'BAD'),
   checking('/merged/requested') + answered('/merged/requested', 'UNREADABLE_FROM_HERE'),
   checking('/merged/copying') + moved('/merged/copying', 'OBSOLETE'),
   // Of a copy in the mass store.

@@ -73,11 +73,13 @@ const got = (receiver: Receiver, n: number) =>
 test('an owner is told when his dataset turns bad and good again, in order, signed', async () => {
   const { name, receiver, secret } = await newOwner();
   await newDataset('told', name);
-  await newDataset('not-his', 'somebody-else');
-  await markBad('not-his', 'none of his business');
+  await makeDataset(server.operator, 'not-his', 'BAD');
+  // Everybody sees it now, and yet it is none of his business.
+  await clearBad('not-his', 'it was dry');
   await markBad('told', 'the disk crashed');
   await clearBad('told', 'restored');
   await got(receiver, 2);
+  expect(reasons(receiver)).toEqual(['the disk crashed', 'restored']);
   const [bad, cleared] = receiver.received;
   expect(bad?.body).toMatchObject({
     type: 'dataset.marked_bad',

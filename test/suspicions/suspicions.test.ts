@@ -208,14 +208,18 @@ test('a backup that is not what was registered is found: LOST, its dataset bad, 
   const { file: shown } = await server.operator.call<{
     file: {
       isBackedUp: boolean;
-      backups: { status: string; lastError: string; evidence: object }[];
+      backups: { status: string; lastError: string }[];
     };
-  }>(
-    'query ($lfn: String!) { file(lfn: $lfn) { isBackedUp backups { status lastError evidence } } }',
-    { lfn },
-  );
+  }>('query ($lfn: String!) { file(lfn: $lfn) { isBackedUp backups { status lastError } } }', {
+    lfn,
+  });
   expect(shown).toMatchObject({ isBackedUp: false, backups: [{ status: 'LOST' }] });
-  expect(shown.backups[0]?.evidence).toEqual(bad.evidence);
+  const [told] = await server.database.sql<{ evidence: object }>(
+    `select facts -> 'evidence' as evidence from events where kind = 'COPY_SUSPICION' and to_state = 'BAD'
+      and file_id = (select id from files where lfn = $1)`,
+    [lfn],
+  );
+  expect(told?.evidence).toEqual(bad.evidence);
   expect(await stateOf(name)).toEqual({ is_available: false, bad_mark_count: 1 });
   const refusal = await refusalOf(
     user.call('query ($name: String!) { dataset(name: $name) { name } }', { name }),
@@ -349,9 +353,12 @@ test('a worker that dies amid a check is overtaken, and its late answer is throw
 });
 
 test('a copy that is known as lost by now is not read', async () => {
-  const { lfn, paths } = await waivedDataset(['pool3', 'pool4']);
-  await reportByThree(lfn, paths[0] ?? '');
-  await server.database.sql(`update replicas set status = 'LOST' where path = $1`, [paths[0]]);
+  const { lfn, url, name } = await closedDataset();
+  await reportByThree(lfn, url);
+  await server.database.sql(`
+    with lost as (update backup_records set status = 'LOST', last_error = 'torn'
+      where file_id = (select id from files where lfn = '${lfn}') returning id)
+    insert into bad_marks (dataset_id, reason) select d.id, 'torn' from datasets d, lost where d.name = '${name}'`);
   startChecker();
   await settled(lfn, 'OBSOLETE');
 });
