@@ -113,7 +113,7 @@ export const suspicionAttacks: Readonly<Record<string, string>> = {
   'opens what was settled': moved('/merged/1', 'SUSPICIOUS', ', next_attempt_at = now()'),
   'moves a suspicion to another copy': checked(`place = 'elsewhere'`),
   'suspects a copy of another file': `insert into suspicions (file_id, replica_id, place)
-    select ${`(select id from files where lfn = '/merged/twice')`}, min(id), 'x' from replicas`,
+    select (select id from files where lfn = '/merged/twice'), min(id), 'x' from replicas`,
   'suspects a copy twice': `insert into suspicions (file_id, replica_id, place)
     select file_id, replica_id, place from suspicions where id = ${suspicion('/merged/new')}`,
   'begins in the middle': `insert into suspicions (file_id, replica_id, place, state, next_attempt_at)

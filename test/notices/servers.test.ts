@@ -29,7 +29,7 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 afterEach(async () => {
   await Promise.all(opened.splice(0).map((server) => server.close()));
-  for (const one of processes.splice(0)) one.kill('SIGKILL');
+  for (const one of processes.splice(0)) void one.kill('SIGKILL');
   await receiver.close();
   await database.close();
 });

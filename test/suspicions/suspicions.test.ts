@@ -3,7 +3,6 @@ import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { DirectoryStore } from '../../src/storage/directory.ts';
 import type { MassStore } from '../../src/storage/contract.ts';
-import type { OpenStores } from '../../src/storage/open.ts';
 import { claimCheck, settleCheck } from '../../src/suspicions/checks.service.ts';
 import { CopyChecker } from '../../src/worker/copy-checker.ts';
 import type { TestClient } from '../support/client.ts';
@@ -32,7 +31,7 @@ const honest = () => new DirectoryStore({ name: 'default', kind: 'directory', ro
 function startChecker(store: MassStore = honest(), hostname = 'test'): void {
   const checker = new CopyChecker({
     db: server.database.db,
-    stores: { of: () => store } as unknown as OpenStores,
+    stores: { of: () => store },
     log: { info: () => undefined, warn: () => undefined },
     hostname,
     leaseSeconds: 3,
