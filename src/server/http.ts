@@ -72,9 +72,7 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
     address,
     async close() {
       await served.close();
-      // A connection whose last answer is just leaving is not idle yet; it would stay for its keep-alive time.
-      const idle = setInterval(() => app.server.closeIdleConnections(), 50);
-      await app.close().finally(() => clearInterval(idle));
+      await app.close();
       await apollo.stop();
     },
   };

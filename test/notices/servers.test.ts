@@ -117,53 +117,57 @@ test('two servers tell one webhook in order, each notice by one of them', async 
   expect(most).toBe(1);
 });
 
-test('a server killed (-9) amid deliveries: each notice is told at least once, in order', async () => {
-  console.log(`KILL_SEED=${seed}`);
-  let state = seed >>> 0;
-  const random = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
-  await prepare();
-  const start = async () => {
-    const server = await startServe(settings);
-    processes.push(server);
-    return server;
-  };
-  let server = await start();
-  const token = readFileSync(
-    join(settings['SWEEPBOOK_HOME'] ?? '', 'operator-token'),
-    'utf8',
-  ).trim();
-  const client = () => clientOf(server.address, token);
-  const { secret } = await createHook(client());
-  await newDataset(client());
-  const told: string[] = [];
-  for (let round = 0; round < 3; round++) {
-    // It dies while the receiver has the notice and has not answered, or has just answered.
-    const killAt = receiver.received.length + 1 + Math.floor(random() * 3);
-    receiver.answer((response) => {
-      const isLast = receiver.received.length >= killAt;
-      if (!isLast || random() < 0.5) response.writeHead(204).end();
-      if (isLast) server.process.kill('SIGKILL');
+test(
+  'a server killed (-9) amid deliveries: each notice is told at least once, in order',
+  { timeout: 240_000 },
+  async () => {
+    console.log(`KILL_SEED=${seed}`);
+    let state = seed >>> 0;
+    const random = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
+    await prepare();
+    const start = async () => {
+      const server = await startServe(settings);
+      processes.push(server);
+      return server;
+    };
+    let server = await start();
+    const token = readFileSync(
+      join(settings['SWEEPBOOK_HOME'] ?? '', 'operator-token'),
+      'utf8',
+    ).trim();
+    const client = () => clientOf(server.address, token);
+    const { secret } = await createHook(client());
+    await newDataset(client());
+    const told: string[] = [];
+    for (let round = 0; round < 3; round++) {
+      // It dies while the receiver has the notice and has not answered, or has just answered.
+      const killAt = receiver.received.length + 1 + Math.floor(random() * 3);
+      receiver.answer((response) => {
+        const isLast = receiver.received.length >= killAt;
+        if (!isLast || random() < 0.5) response.writeHead(204).end();
+        if (isLast) server.process.kill('SIGKILL');
+      });
+      await turn(client(), told.length, told.length + 6).catch(() => undefined);
+      await server.ended;
+      receiver.answer(status(204));
+      server = await start();
+      const lines = await database.sql<{ reason: string }>(
+        `select reason from events where kind in ('DATASET_MARKED_BAD', 'DATASET_CLEARED') order by xid, id`,
+      );
+      told.splice(0, Infinity, ...lines.map((line) => line.reason));
+      if (told.length % 2 === 1) told.push(...(await turn(client(), told.length, told.length + 1)));
+    }
+    await until('all are told', () => reasonsOnce().length >= told.length);
+    expect(reasonsOnce()).toEqual(told);
+    expect(receiver.received.every((one) => isSigned(one, secret))).toBe(true);
+    await until('at rest', async () => {
+      const [row] = await database.sql<{ rest: boolean }>(
+        'select bool_and(failure_count = 0 and lease_until is null) as rest from webhooks',
+      );
+      return row?.rest;
     });
-    await turn(client(), told.length, told.length + 6).catch(() => undefined);
-    await server.ended;
-    receiver.answer(status(204));
-    server = await start();
-    const lines = await database.sql<{ reason: string }>(
-      `select reason from events where kind in ('DATASET_MARKED_BAD', 'DATASET_CLEARED') order by xid, id`,
-    );
-    told.splice(0, Infinity, ...lines.map((line) => line.reason));
-    if (told.length % 2 === 1) told.push(...(await turn(client(), told.length, told.length + 1)));
-  }
-  await until('all are told', () => reasonsOnce().length >= told.length);
-  expect(reasonsOnce()).toEqual(told);
-  expect(receiver.received.every((one) => isSigned(one, secret))).toBe(true);
-  await until('at rest', async () => {
-    const [row] = await database.sql<{ rest: boolean }>(
-      'select bool_and(failure_count = 0 and lease_until is null) as rest from webhooks',
-    );
-    return row?.rest;
-  });
-});
+  },
+);
 
 test('a server with another key leaves the webhooks of the first alone', async () => {
   await prepare();
