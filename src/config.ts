@@ -47,6 +47,9 @@ const settings = z.object({
   SWEEPBOOK_RETRY_BASE_MS: count(1, 3_600_000)
     .default(2000)
     .describe('first wait after a failed attempt; doubles, with jitter'),
+  SWEEPBOOK_FAST_READS: flag
+    .default(true)
+    .describe('answer the usual queries by one statement each; false = all by the resolvers'),
   SWEEPBOOK_GRAPHIQL: flag.default(true).describe('serve GraphiQL at /graphiql'),
   SWEEPBOOK_MIGRATE: flag.default(true).describe('serve applies missing migrations'),
   SWEEPBOOK_LOG_LEVEL: z
@@ -71,6 +74,7 @@ export interface Config {
   readonly workerConcurrency: number;
   readonly leaseSeconds: number;
   readonly retryBaseMs: number;
+  readonly fastReads: boolean;
   readonly graphiql: boolean;
   readonly migrate: boolean;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
@@ -101,6 +105,7 @@ export function readConfig(environment: Environment = process.env): Config {
     workerConcurrency: given.SWEEPBOOK_WORKER_CONCURRENCY,
     leaseSeconds: given.SWEEPBOOK_LEASE_SECONDS,
     retryBaseMs: given.SWEEPBOOK_RETRY_BASE_MS,
+    fastReads: given.SWEEPBOOK_FAST_READS,
     graphiql: given.SWEEPBOOK_GRAPHIQL,
     migrate: given.SWEEPBOOK_MIGRATE,
     logLevel: given.SWEEPBOOK_LOG_LEVEL,

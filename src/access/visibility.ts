@@ -24,12 +24,18 @@ export function visibleDataset(viewer: Viewer): RawBuilder<boolean> {
 /** A file (alias f) is seen through a dataset that is seen; production sees all. */
 export function visibleFile(viewer: Viewer): RawBuilder<boolean> {
   if (may(viewer, 'readProduction')) return sql<boolean>`true`;
-  return sql<boolean>`(exists (
+  const throughDataset = sql<boolean>`exists (
       select from dataset_files df join datasets d on d.id = df.dataset_id
-      where df.file_id = f.id and ${visibleDataset(viewer)})
-    or (${may(viewer, 'readRunStatus')} and f.confirmed_copies > 0 and exists (
+      where df.file_id = f.id and ${visibleDataset(viewer)})`;
+  if (!may(viewer, 'readRunStatus')) return throughDataset;
+  return sql<boolean>`(${throughDataset} or (f.confirmed_copies > 0 and exists (
       select from file_runs fr join runs r on r.id = fr.run_id
       where fr.file_id = f.id and r.production_status = 'AVAILABLE')))`;
+}
+
+/** A file of a dataset that is at hand (alias d): seen through it, so there is no need to look for another one. */
+export function visibleThroughDataset(viewer: Viewer): RawBuilder<boolean> {
+  return visibleDataset(viewer);
 }
 
 /** A run (alias r): production and DQM know of every run, others of those that are AVAILABLE. */
@@ -41,6 +47,15 @@ export function visibleRun(viewer: Viewer): RawBuilder<boolean> {
 /** Whether the facts of a run in production are hidden: DQM learns only that it is in production. */
 export function seesRunFacts(viewer: Viewer, productionStatus: string): boolean {
   return productionStatus === 'AVAILABLE' || may(viewer, 'readProduction');
+}
+
+/** The same rule as SQL, over a column that holds the production status. */
+export function visibleRunFacts(
+  viewer: Viewer,
+  productionStatus: RawBuilder<unknown>,
+): RawBuilder<boolean> {
+  if (may(viewer, 'readProduction')) return sql<boolean>`true`;
+  return sql<boolean>`${productionStatus} = 'AVAILABLE'`;
 }
 
 /** A line of the log (alias e, its dataset d): the dataset's lines with the dataset, AVAILABLE runs, the rest for production. */

@@ -10,7 +10,8 @@ const form = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)
 
 function parseTime(value: unknown): Date {
   const time = typeof value === 'string' && form.test(value) ? new Date(value) : undefined;
-  if (time && !Number.isNaN(time.getTime())) return time;
+  // In UTC, years of four digits: what RFC 3339 can write, and PostgreSQL keeps as it was told.
+  if (time && time.getUTCFullYear() >= 1 && time.getUTCFullYear() <= 9999) return time;
   throw new GraphQLError(
     `${JSON.stringify(value)} is not a time: write it as 2026-01-31T12:00:00Z (RFC 3339, with the zone)`,
     { extensions: { code: 'BAD_USER_INPUT' } },

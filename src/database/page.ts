@@ -1,5 +1,6 @@
 import { SweepbookError } from '../errors.ts';
 import { invalidCursor, readCursor, writeCursor } from './cursor.ts';
+import { Late } from './late.ts';
 import type { Db } from './orm.ts';
 import { allOf, firstRow, rows, sql, type RawBuilder } from './sql.ts';
 
@@ -49,48 +50,55 @@ export function checkedFirst(asked: number | null, limit: number): number {
   );
 }
 
+/** What stands beside the columns of a row: the keys of its place, as its cursor holds them. */
+export const keyColumn = (at: number): string => `__key${at}`;
+
+/** The rows of a page, with their keys; one more when it is asked whether there is more. INVALID_CURSOR. */
+export function pageStatement(
+  query: PageQuery,
+  after: string | Late<string> | null | undefined,
+  limit: number | Late<number>,
+): RawBuilder<Record<string, unknown>> {
+  const place = after ? behind(query, after) : undefined;
+  const keyColumns = sql.join(
+    query.keys.map((key, i) =>
+      key.type === 'timestamptz'
+        ? // Microseconds survive: a Date would lose them, and the cursor with them its place.
+          sql`to_char(${key.sql} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${sql.ref(keyColumn(i))}`
+        : sql`${key.sql} as ${sql.ref(keyColumn(i))}`,
+    ),
+  );
+  const order = sql.join(
+    query.keys.map((key) => (key.descending ? sql`${key.sql} desc` : key.sql)),
+  );
+  return sql<Record<string, unknown>>`
+    select ${query.select}, ${keyColumns} from ${query.from}
+    where ${allOf([query.where, place])} order by ${order} limit ${limit}`;
+}
+
+/** How many rows the list has in all. */
+export const countStatement = ({ from, where }: PageQuery): RawBuilder<{ n: number }> =>
+  sql<{ n: number }>`select count(*) as n from ${from} where ${where}`;
+
 /** Reads one page by keyset: its cost does not grow with how far one has come. */
 export async function readPage<Row>(
   db: Db,
   query: PageQuery,
   page: PageArguments,
 ): Promise<Page<Row>> {
-  const place = page.after ? behind(query, page.after) : undefined;
-  const keyColumns = sql.join(
-    query.keys.map((key, i) =>
-      key.type === 'timestamptz'
-        ? // Microseconds survive: a Date would lose them, and the cursor with them its place.
-          sql`to_char(${key.sql} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${sql.ref(`__key${i}`)}`
-        : sql`${key.sql} as ${sql.ref(`__key${i}`)}`,
-    ),
-  );
-  const order = sql.join(
-    query.keys.map((key) => (key.descending ? sql`${key.sql} desc` : key.sql)),
-  );
-  const found = await rows(
-    db,
-    sql<Record<string, unknown>>`
-    select ${query.select}, ${keyColumns} from ${query.from}
-    where ${allOf([query.where, place])} order by ${order} limit ${page.first + 1}`,
-  );
+  const found = await rows(db, pageStatement(query, page.after, page.first + 1));
   const hasNextPage = found.length > page.first;
   return {
     edges: found.slice(0, page.first).map((row) => ({
       cursor: writeCursor(
         query.order,
-        query.keys.map((_, i) => row[`__key${i}`] as string | number),
+        query.keys.map((_, i) => row[keyColumn(i)] as string | number),
       ),
       node: row as Row,
     })),
     hasNextPage,
-    hasPreviousPage: place !== undefined,
-    total: async () => {
-      const counted = await firstRow(
-        db,
-        sql<{ n: number }>`select count(*) as n from ${query.from} where ${query.where}`,
-      );
-      return counted?.n ?? 0;
-    },
+    hasPreviousPage: Boolean(page.after),
+    total: async () => (await firstRow(db, countStatement(query)))?.n ?? 0,
   };
 }
 
@@ -102,13 +110,21 @@ function isMoment(text: string): boolean {
   return !Number.isNaN(time.getTime()) && time.toISOString() === toMilliseconds;
 }
 
-/** "Comes after the cursor's row", key by key, so that directions may differ. */
-function behind(query: PageQuery, cursor: string): RawBuilder<unknown> {
+function valuesOf(query: PageQuery, cursor: string): (string | number)[] {
   const forms = query.keys.map((key) => (key.type === 'bigint' ? 'number' : 'string'));
   const values = readCursor(query.order, cursor, forms);
   if (query.keys.some((key, i) => key.type === 'timestamptz' && !isMoment(`${values[i]}`))) {
     throw invalidCursor(query.order);
   }
+  return values;
+}
+
+/** "Comes after the cursor's row", key by key, so that directions may differ. */
+function behind(query: PageQuery, cursor: string | Late<string>): RawBuilder<unknown> {
+  const values =
+    cursor instanceof Late
+      ? query.keys.map((_, i) => cursor.map((text) => valuesOf(query, text)[i]))
+      : valuesOf(query, cursor);
   const cast = (i: number) => sql`${values[i]}::${sql.raw(query.keys[i]?.type ?? 'text')}`;
   const alternatives = query.keys.map((key, i) => {
     const equal = query.keys.slice(0, i).map((before, j) => sql`${before.sql} = ${cast(j)}`);

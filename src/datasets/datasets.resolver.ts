@@ -2,18 +2,18 @@ import { Arg, Ctx, FieldResolver, Float, ID, Int, Query, Resolver, Root } from '
 import { inOrder, type Context } from '../api/context.ts';
 import { afterOptions, firstOptions, toConnection, type Connection } from '../api/connection.ts';
 import { nodeName, writeNodeId } from '../api/node.ts';
-import { checkedFirst, pageLimits } from '../database/page.ts';
-import { sql } from '../database/sql.ts';
+import { checkedFirst, pageLimits, readPage } from '../database/page.ts';
 import { eventConditions, listEvents, type EventRow } from '../events/events.queries.ts';
 import { EventConnection, EventType } from '../events/events.schema.ts';
-import { listFiles, type FileRow } from '../files/files.queries.ts';
+import type { FileRow } from '../files/files.queries.ts';
 import { FileConnection, FileFilter, FileType } from '../files/files.schema.ts';
 import { listRunsOf, type RunRow } from '../runs/runs.queries.ts';
 import { RunConnection } from '../runs/runs.schema.ts';
 import {
   badMarksOf,
+  datasetFilesPage,
   datasetsByIds,
-  filesOfDataset,
+  datasetsOfFile,
   findDataset,
   listDatasets,
   runsOfDataset,
@@ -117,9 +117,8 @@ export class DatasetResolver {
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<FileRow>> {
     const page = { first: checkedFirst(first, pageLimits.files), after };
-    return toConnection(
-      await listFiles(db.fork(), viewer, filter ?? {}, page, filesOfDataset(dataset.id)),
-    );
+    const list = datasetFilesPage(viewer, filter ?? {}, dataset.id);
+    return toConnection(await readPage<FileRow>(db.fork(), list, page));
   }
 
   @FieldResolver(() => RunConnection, {
@@ -162,7 +161,7 @@ export class FileDatasetsResolver {
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<DatasetRow>> {
     const page = { first: checkedFirst(first, pageLimits.others), after };
-    const of = sql`d.id in (select dataset_id from dataset_files where file_id = ${file.id})`;
+    const of = datasetsOfFile(file.id);
     return toConnection(await listDatasets(db.fork(), viewer, 'all', 'NAME', page, of));
   }
 }

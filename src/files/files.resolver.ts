@@ -13,9 +13,11 @@ import { RunConnection, RunType } from '../runs/runs.schema.ts';
 import {
   filesByIds,
   findFile,
+  inputsOfFile,
   listFiles,
   mergedInto,
   replicasOf,
+  runsOfFile,
   type FileRow,
   type ReplicaRow,
 } from './files.queries.ts';
@@ -85,9 +87,7 @@ export class FileResolver {
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<RunRow>> {
     const page = { first: checkedFirst(first, pageLimits.others), after };
-    const of = sql`(r.id in (select run_id from file_runs where file_id = ${file.id})
-      or r.id = (select run_id from files where id = ${file.id}))`;
-    return toConnection(await listRunsOf(db.fork(), viewer, of, page));
+    return toConnection(await listRunsOf(db.fork(), viewer, runsOfFile(file.id), page));
   }
 
   @FieldResolver(() => FileConnection, { description: 'The run files that went into it.' })
@@ -98,9 +98,7 @@ export class FileResolver {
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<FileRow>> {
     const page = { first: checkedFirst(first, pageLimits.files), after };
-    const of = sql`f.id in (select mi.input_file_id from merge_inputs mi join merges m on m.id = mi.merge_id
-      where m.output_file_id = ${file.id})`;
-    return toConnection(await listFiles(db.fork(), viewer, {}, page, of));
+    return toConnection(await listFiles(db.fork(), viewer, {}, page, inputsOfFile(file.id)));
   }
 
   @FieldResolver(() => FileType, {

@@ -1,7 +1,8 @@
 import { may, type Viewer } from '../access/policy.ts';
 import { seesRunFacts, visibleRun } from '../access/visibility.ts';
+import type { Late } from '../database/late.ts';
 import type { Db } from '../database/orm.ts';
-import { readPage, type Page, type PageArguments } from '../database/page.ts';
+import { readPage, type Page, type PageArguments, type PageQuery } from '../database/page.ts';
 import { allOf, rows, sql, type RawBuilder } from '../database/sql.ts';
 import {
   parseRunRanges,
@@ -28,7 +29,8 @@ export interface RunRow {
   readonly verdictAt: Date | null;
 }
 
-const runColumns = sql`r.id, r.number, r.source, r.production_status as "productionStatus", r.started_at as "startedAt",
+/** Over the alias r (runs). */
+export const runColumns = sql`r.id, r.number, r.source, r.production_status as "productionStatus", r.started_at as "startedAt",
   r.ended_at as "endedAt", r.event_count as "eventCount", r.luminosity, r.conditions,
   r.expected_streams as "expectedStreams", r.available_at as "availableAt", r.verdict,
   r.verdict_comment as "verdictComment", r.verdict_by as "verdictBy", r.verdict_at as "verdictAt"`;
@@ -62,6 +64,14 @@ export async function runsByIds(db: Db, viewer: Viewer, ids: readonly number[]):
   return found.map((run) => asSeen(viewer, run));
 }
 
+/** The run of this number, if the viewer may know of it: condition on runs r. */
+export const runIsNumbered = (
+  viewer: Viewer,
+  number: number | Late,
+  source: RunSource,
+): RawBuilder<unknown> =>
+  sql`r.number = ${number} and r.source = ${source} and ${visibleRun(viewer)}`;
+
 export async function findRun(
   db: Db,
   viewer: Viewer,
@@ -70,8 +80,7 @@ export async function findRun(
 ): Promise<RunRow | undefined> {
   const found = await rows(
     db,
-    sql<RunRow>`select ${runColumns} from runs r
-      where r.number = ${number} and r.source = ${source} and ${visibleRun(viewer)}`,
+    sql<RunRow>`select ${runColumns} from runs r where ${runIsNumbered(viewer, number, source)}`,
   );
   return found[0] && asSeen(viewer, found[0]);
 }
@@ -113,50 +122,40 @@ const byNumber = (source: RawBuilder<unknown>, number: RawBuilder<unknown>) => [
   { sql: number, type: 'bigint' as const },
 ];
 
+function runsPage(where: RawBuilder<unknown>): PageQuery {
+  return {
+    order: 'runs:number',
+    keys: byNumber(sql`r.source`, sql`r.number`),
+    select: runColumns,
+    from: sql`runs r`,
+    where,
+  };
+}
+
 /** Runs by source and number; without a status only those that are AVAILABLE. */
+export const listedRunsPage = (viewer: Viewer, filter: RunConditions): PageQuery =>
+  runsPage(runConditions(viewer, filter));
+
+/** The runs whose data a file, or the files of a dataset, hold; `of` is a condition on runs r. */
+export const runsOfPage = (viewer: Viewer, of: RawBuilder<unknown>): PageQuery =>
+  runsPage(allOf([of, visibleRun(viewer)]));
+
 export async function listRuns(
   db: Db,
   viewer: Viewer,
   filter: RunConditions,
   page: PageArguments,
 ): Promise<Page<RunRow>> {
-  return seen(
-    viewer,
-    await readPage<RunRow>(
-      db,
-      {
-        order: 'runs:number',
-        keys: byNumber(sql`r.source`, sql`r.number`),
-        select: runColumns,
-        from: sql`runs r`,
-        where: runConditions(viewer, filter),
-      },
-      page,
-    ),
-  );
+  return seen(viewer, await readPage<RunRow>(db, listedRunsPage(viewer, filter), page));
 }
 
-/** The runs whose data a file, or the files of a dataset, hold; `of` is a condition on file_runs fr. */
 export async function listRunsOf(
   db: Db,
   viewer: Viewer,
   of: RawBuilder<unknown>,
   page: PageArguments,
 ): Promise<Page<RunRow>> {
-  return seen(
-    viewer,
-    await readPage<RunRow>(
-      db,
-      {
-        order: 'runs:number',
-        keys: byNumber(sql`r.source`, sql`r.number`),
-        select: runColumns,
-        from: sql`runs r`,
-        where: allOf([of, visibleRun(viewer)]),
-      },
-      page,
-    ),
-  );
+  return seen(viewer, await readPage<RunRow>(db, runsOfPage(viewer, of), page));
 }
 
 function seen(viewer: Viewer, page: Page<RunRow>): Page<RunRow> {

@@ -1,5 +1,8 @@
 import { ApolloServer, type ApolloServerPlugin } from '@apollo/server';
-import { ApolloServerPluginLandingPageDisabled } from '@apollo/server/plugin/disabled';
+import {
+  ApolloServerPluginCacheControlDisabled,
+  ApolloServerPluginLandingPageDisabled,
+} from '@apollo/server/plugin/disabled';
 import { GraphQLError, type GraphQLSchema } from 'graphql';
 import type { Context } from '../api/context.ts';
 import { toGraphQL, type FaultLog } from './errors.ts';
@@ -19,10 +22,7 @@ export function makeApollo(schema: GraphQLSchema, log: FaultLog): ApolloServer<C
           for (const error of errors) requestIds.set(error, contextValue.requestId);
         },
         async willSendResponse({ response, contextValue }) {
-          const { body } = response;
-          if (body.kind === 'single' && body.singleResult.errors) {
-            response.http.headers.set('cache-control', 'no-store');
-          }
+          response.http.headers.set('cache-control', 'no-store');
           response.http.headers.set('x-request-id', contextValue.requestId);
         },
       };
@@ -35,7 +35,12 @@ export function makeApollo(schema: GraphQLSchema, log: FaultLog): ApolloServer<C
     includeStacktraceInErrorResponses: false,
     parseOptions: { maxTokens: limits.tokens },
     validationRules: [shapeRule],
-    plugins: [ApolloServerPluginLandingPageDisabled(), errorsAndLimits],
+    plugins: [
+      ApolloServerPluginLandingPageDisabled(),
+      // It would look at each field of each answer, to come to no-store.
+      ApolloServerPluginCacheControlDisabled(),
+      errorsAndLimits,
+    ],
     allowBatchedHttpRequests: false,
     stopOnTerminationSignals: false,
     logger: {
