@@ -8,6 +8,9 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const folder = join(root, 'bench');
 
+/** A program that stands beside us in a process of its own, with packages that we do not carry. */
+export const programOf = (name: string): string => join(folder, 'contestants', `${name}.mjs`);
+
 /** A server under measurement, in a process of its own. */
 export interface Contestant {
   readonly name: string;
@@ -38,7 +41,7 @@ export async function startContestant(
   name: 'postgraphile' | 'json-handler',
   databaseUrl: string,
 ): Promise<Contestant> {
-  const child = spawn(process.execPath, [join(folder, 'contestants', `${name}.mjs`)], {
+  const child = spawn(process.execPath, [programOf(name)], {
     env: { ...process.env, DATABASE_URL: databaseUrl, NODE_ENV: 'production' },
     // It complains of each column of a type that it does not know (xid8), at length.
     stdio: ['ignore', 'pipe', process.env['BENCH_DEBUG'] ? 'inherit' : 'ignore'],
@@ -143,7 +146,7 @@ export async function load(
   bodies: readonly string[],
   { seconds, connections = 8 }: { seconds: number; connections?: number },
 ): Promise<Load> {
-  const child = spawn(process.execPath, [join(folder, 'contestants', 'load.mjs')], {
+  const child = spawn(process.execPath, [programOf('load')], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   child.stdin.end(JSON.stringify({ url, bodies, connections, seconds, headers: {} }));

@@ -107,8 +107,12 @@ function loading({ datasets, filesEach }: Size): string[][] {
 }
 
 /** Names of the database of this size; made when it is not there, or made by other migrations. */
-export async function ensureData(cluster: BenchCluster, size: Size): Promise<string> {
-  const name = `bench_${size.datasets}x${size.filesEach}`;
+export async function ensureData(
+  cluster: BenchCluster,
+  size: Size,
+  purpose = 'bench',
+): Promise<string> {
+  const name = `${purpose}_${size.datasets}x${size.filesEach}`;
   const made = JSON.stringify([migrationFiles(), loading(size)]);
   const stamp = createHash('sha256').update(made).digest('hex').slice(0, 16);
   const [known] = await cluster.sql<{ stamp: string | null }>(

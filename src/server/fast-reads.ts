@@ -45,14 +45,10 @@ interface Prepared {
   readonly variables: VariableUses;
   /** By viewer, and by the values of the variables that it depends on. */
   readonly statements: Map<string, WrittenStatement>;
-  /** Values of the deciding variables that were found to be within the limits. */
-  readonly allowed: Set<string>;
 }
 
 /** What the variables of a document are for. */
 interface VariableUses {
-  /** They decide how much comes back: page sizes and directives. */
-  readonly deciding: readonly string[];
   /** They are parameters of the statement and nothing else. */
   readonly late: ReadonlySet<string>;
   readonly hasDirectives: boolean;
@@ -60,7 +56,6 @@ interface VariableUses {
 
 const mostDocuments = 500;
 const longestDocument = 16 * 1024;
-const mostAllowed = 100;
 const mostStatements = 50;
 
 /**
@@ -101,15 +96,11 @@ export class FastReads {
 
   /** The coerced variables of a request that is within the limits. Throws QUERY_TOO_COMPLEX. */
   private given(prepared: Prepared, { operationName, variables }: AskedQuery): Given | undefined {
-    const { document, operation, allowed } = prepared;
+    const { document, operation } = prepared;
     const definitions = operation.variableDefinitions ?? [];
     const { coerced } = getVariableValues(this.schema, definitions, variables, { maxErrors: 1 });
     if (!coerced || Object.values(coerced).some(hasNul)) return undefined;
-    const values = JSON.stringify(prepared.variables.deciding.map((name) => coerced[name]));
-    if (!allowed.has(values)) {
-      demandComplexity(this.schema, document, variables, operationName);
-      if (allowed.size < mostAllowed) allowed.add(values);
-    }
+    demandComplexity(this.schema, document, variables, operationName);
     return coerced;
   }
 
@@ -177,7 +168,6 @@ export class FastReads {
         fragments: new Map(fragments.map((fragment) => [fragment.name.value, fragment])),
         variables: variableUses(document),
         statements: new Map(),
-        allowed: new Set(),
       };
     } catch (error) {
       if (error instanceof GraphQLError) return undefined;
@@ -198,7 +188,6 @@ function isForPlainRoad(error: unknown): boolean {
 const hasNul = (value: unknown) => typeof value === 'string' && value.includes('\0');
 
 function variableUses(document: DocumentNode): VariableUses {
-  const deciding = new Set<string>();
   const late = new Set<string>();
   const fixed = new Set<string>();
   let hasDirectives = false;
@@ -210,15 +199,13 @@ function variableUses(document: DocumentNode): VariableUses {
   visit(document, {
     Argument({ name, value }) {
       const names = variablesIn(value);
-      if (name.value === 'first') names.forEach((variable) => deciding.add(variable));
       const isLate = value.kind === Kind.VARIABLE && lateArguments.has(name.value);
       for (const variable of names) (isLate ? late : fixed).add(variable);
     },
-    Directive(node) {
+    Directive() {
       hasDirectives = true;
-      for (const variable of variablesIn(node)) deciding.add(variable);
     },
   });
   for (const variable of fixed) late.delete(variable);
-  return { deciding: [...deciding], late, hasDirectives };
+  return { late, hasDirectives };
 }

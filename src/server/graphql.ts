@@ -1,4 +1,4 @@
-import { ApolloServer, type ApolloServerPlugin } from '@apollo/server';
+import { ApolloServer, HeaderMap, type ApolloServerPlugin } from '@apollo/server';
 import {
   ApolloServerPluginCacheControlDisabled,
   ApolloServerPluginLandingPageDisabled,
@@ -8,6 +8,19 @@ import type { Context } from '../api/context.ts';
 import { toGraphQL, type FaultLog } from './errors.ts';
 import { demandComplexity, limits, shapeRule } from './limits.ts';
 
+/** A fault of the question is no fault of the server: 400, as when the executor finds it. */
+function asBadRequest(error: unknown): unknown {
+  if (!(error instanceof GraphQLError)) return error;
+  const { message, nodes, source, positions, path, originalError, extensions } = error;
+  const http = { status: 400, headers: new HeaderMap() };
+  const place = { nodes, source, positions, path };
+  return new GraphQLError(message, {
+    ...place,
+    originalError,
+    extensions: { ...extensions, http },
+  });
+}
+
 /** Apollo, with the same limits and the same errors as the WebSocket road. */
 export function makeApollo(schema: GraphQLSchema, log: FaultLog): ApolloServer<Context> {
   const requestIds = new WeakMap<Error, string>();
@@ -15,7 +28,11 @@ export function makeApollo(schema: GraphQLSchema, log: FaultLog): ApolloServer<C
     async requestDidStart() {
       return {
         async didResolveOperation({ document, request, operationName }) {
-          demandComplexity(schema, document, request.variables ?? {}, operationName ?? undefined);
+          try {
+            demandComplexity(schema, document, request.variables ?? {}, operationName ?? undefined);
+          } catch (error) {
+            throw asBadRequest(error);
+          }
         },
         async didEncounterErrors({ errors, contextValue }) {
           // formatError is not told whose error it is.
