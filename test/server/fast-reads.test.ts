@@ -300,6 +300,7 @@ describe('the two roads answer alike', () => {
     await same(undefined, { query: nested, variables: { n: 1, m: 1 } });
     const tooMuch = await same(undefined, { query: nested, variables: { n: 200, m: 1000 } });
     expect(tooMuch.text).toContain('QUERY_TOO_COMPLEX');
+    expect(tooMuch.status).toBe(400);
     const bad = await same(undefined, { query: '{ dataset(name: "bad") { name } }' });
     expect(bad.text).toContain('DATASET_BAD');
     const dataset = 'query A { dataset(name: "closed") { name } } query B { runs { totalCount } }';
