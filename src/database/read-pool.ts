@@ -45,24 +45,24 @@ export function writeStatement(statement: RawBuilder<unknown>): WrittenStatement
   return { text: sql, parameters, uses: 0 };
 }
 
-/** PostgreSQL keeps the plan of what is asked again and again, on each connection for as long as it lives. */
+/** PostgreSQL keeps the plan of what is asked again and again, on each connection for as long as that lives. */
 const usesBeforeKept = 5;
-/** So many are kept at the most; then the connections are made anew, without any. */
-const mostKept = 300;
+const longestKept = 32 * 1024;
+/** Then all begin anew under other names. */
+const mostNames = 300;
+/** A connection ends after so many statements, and with it the plans that nobody asks for any more. */
+const usesOfConnection = 5000;
 
 /** Opens the pool; connects when first used. */
 export function openReadPool(options: ReadPoolOptions): ReadPool {
-  let pool = openPool(options);
+  const pool = openPool(options);
   const names = new Map<string, string>();
+  let made = 0;
   const nameOf = ({ text, uses }: WrittenStatement) => {
     const known = names.get(text);
-    if (known !== undefined || uses < usesBeforeKept) return known;
-    if (names.size >= mostKept) {
-      names.clear();
-      void pool.end();
-      pool = openPool(options);
-    }
-    const name = `read ${names.size}`;
+    if (known !== undefined || uses < usesBeforeKept || text.length > longestKept) return known;
+    if (names.size >= mostNames) names.clear();
+    const name = `read ${++made}`;
     names.set(text, name);
     return name;
   };
@@ -90,6 +90,7 @@ function openPool({ url, poolSize, onTrouble }: ReadPoolOptions): pg.Pool {
     application_name: 'sweepbook-reads',
     connectionTimeoutMillis: 10_000,
     keepAlive: true,
+    maxUses: usesOfConnection,
     // Whatever goes wrong here, it changes nothing. Compiling (jit) costs more than these statements; and pages are read
     // by their indexes, which the default price of a disk with a moving arm keeps PostgreSQL from.
     options: '-c default_transaction_read_only=on -c jit=off -c random_page_cost=1.1',

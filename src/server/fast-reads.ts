@@ -57,6 +57,9 @@ interface VariableUses {
 const mostDocuments = 500;
 const longestDocument = 16 * 1024;
 const mostStatements = 50;
+/** Of documents and statements in all, roughly; then all are forgotten. A parsed document takes many times its text. */
+const mostBytes = 64 * 1024 * 1024;
+const parsedBytesPerSign = 50;
 
 /**
  * The fast road of queries: checked as on the plain one, answered by one statement that returns the JSON text. It answers
@@ -65,6 +68,7 @@ const mostStatements = 50;
 export class FastReads {
   /** The last used is the last. undefined = not for this road. */
   private readonly documents = new Map<string, Prepared | undefined>();
+  private keptBytes = 0;
 
   constructor(
     private readonly schema: GraphQLSchema,
@@ -126,6 +130,7 @@ export class FastReads {
     );
     if (statements.size >= mostStatements) statements.clear();
     statements.set(key, statement);
+    this.count(statement.text.length + key.length);
     return statement;
   }
 
@@ -140,7 +145,15 @@ export class FastReads {
     if (asked.query.length > longestDocument) return undefined;
     const prepared = this.prepare(asked);
     this.keep(asked, prepared);
+    this.count(asked.query.length * parsedBytesPerSign);
     return prepared;
+  }
+
+  private count(bytes: number): void {
+    this.keptBytes += bytes;
+    if (this.keptBytes <= mostBytes) return;
+    this.keptBytes = 0;
+    this.documents.clear();
   }
 
   private keep(asked: AskedQuery, prepared: Prepared | undefined): void {
