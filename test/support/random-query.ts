@@ -83,6 +83,8 @@ class Writer {
     const fields = Object.values(type.getFields()).filter(
       (field) => isConnection || depth < deepest || !isObjectType(getNamedType(field.type)),
     );
+    // Nothing but objects, and no more depth for them.
+    if (fields.length === 0) return '{ __typename }';
     const wanted = this.dice.one([1, 2, 3, 5]);
     const chosen = Array.from({ length: wanted }, () => this.dice.one(fields));
     const parts = chosen.map((field) => {
