@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { workers } from './test/support/workers.ts';
 
 export default defineConfig({
   // type-graphql and the tests must see the same copy of graphql.
@@ -7,9 +8,7 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     globalSetup: ['test/support/global-setup.ts'],
     pool: 'forks',
-    // One file at a time: readers of the log stay below the oldest transaction of the whole PostgreSQL, so tests
-    // would wait for those of other files; and what kills and freezes processes wants the machine for itself.
-    maxWorkers: 1,
+    maxWorkers: workers,
     testTimeout: 60_000,
     hookTimeout: 120_000,
     // Many tests wait for real processes; a hang must still end.

@@ -28,6 +28,8 @@ export interface HttpOptions {
   readonly port: number;
   readonly graphiql: boolean;
   readonly log: Logger;
+  /** How long requests under way may take when the server goes down. */
+  readonly shutdownSeconds: number;
 }
 
 export interface RunningServer {
@@ -72,7 +74,13 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
     address,
     async close() {
       await served.close();
+      // A connection that is silent, or a request that never ends, must not keep the server.
+      const late = setTimeout(
+        () => app.server.closeAllConnections(),
+        options.shutdownSeconds * 1000,
+      );
       await app.close();
+      clearTimeout(late);
       await apollo.stop();
     },
   };

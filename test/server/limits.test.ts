@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { renameSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { getIntrospectionQuery } from 'graphql';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -146,4 +148,26 @@ test('other roads: health, and what is not there', async () => {
   const page = await server.anonymous.get('/graphiql');
   expect(page.headers.get('content-security-policy')).toContain("default-src 'self'");
   expect(await page.text()).not.toMatch(/https?:\/\/(?!127\.0\.0\.1|localhost|www\.w3\.org)/);
+});
+
+test('silent connections and half a request do not keep a server that goes down', async () => {
+  const short = await startTestServer({
+    SWEEPBOOK_WORKER: 'false',
+    SWEEPBOOK_SHUTDOWN_SECONDS: '1',
+  });
+  const port = Number(new URL(short.address).port);
+  const sockets = await Promise.all(
+    ['', 'POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{'].map(async (text) => {
+      const socket = connect(port, '127.0.0.1');
+      socket.on('error', () => undefined).resume();
+      await once(socket, 'connect');
+      socket.write(text);
+      return socket;
+    }),
+  );
+  // The half request has come in once another one is answered.
+  await short.anonymous.get('/healthz');
+  const ended = sockets.map((socket) => new Promise((resolve) => socket.once('close', resolve)));
+  await short.close();
+  await Promise.all(ended);
 });

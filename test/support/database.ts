@@ -21,14 +21,22 @@ export interface TestDatabase {
   close(options?: { check?: boolean }): Promise<void>;
 }
 
+/** The PostgreSQL of this worker. */
+function server(): string {
+  const worker = Number(process.env['VITEST_POOL_ID'] ?? 1);
+  const url = inject('databaseUrls')[worker - 1];
+  if (!url) throw new Error(`worker ${worker} has no PostgreSQL`);
+  return url;
+}
+
 function urlOf(name: string): string {
-  const url = new URL(inject('databaseUrl'));
+  const url = new URL(server());
   url.pathname = `/${name}`;
   return url.href;
 }
 
 async function asAdmin(text: string): Promise<void> {
-  const admin = new pg.Client({ connectionString: inject('databaseUrl') });
+  const admin = new pg.Client({ connectionString: server() });
   await admin.connect();
   try {
     await admin.query(text);

@@ -8,40 +8,59 @@ import type { TestProject } from 'vitest/node';
 import { openEmbeddedPostgres } from '../../src/database/embedded.ts';
 import { JobQueue } from '../../src/database/jobs.ts';
 import { migrate } from '../../src/database/migrate.ts';
+import { workers } from './workers.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** A PostgreSQL for the tests, with the migrated database `sweepbook_template`. */
-    databaseUrl: string;
+    /** A PostgreSQL for each worker, with the migrated database `sweepbook_template`. */
+    databaseUrls: string[];
   }
 }
 
 export const templateName = 'sweepbook_template';
 
-/** One PostgreSQL for all test files, and the program built as its users run it. */
+/**
+ * The program built as its users run it, and a PostgreSQL for each worker: readers of the log stay below the oldest
+ * transaction of the whole PostgreSQL, so tests that share one wait for each other. With TEST_DATABASE_URL, that one
+ * for one worker.
+ */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const root = fileURLToPath(new URL('../..', import.meta.url));
   buildIfStale(root);
   const folder = mkdtempSync(join(tmpdir(), 'sweepbook-test-'));
   const given = process.env['TEST_DATABASE_URL'];
-  const postgres = given
-    ? { url: given, close: async () => undefined }
-    : await openEmbeddedPostgres({ folder: join(folder, 'postgres'), log: () => undefined });
-  const admin = new pg.Client({ connectionString: postgres.url });
+  const servers = given
+    ? [{ url: given, close: async () => undefined }]
+    : await Promise.all(
+        Array.from({ length: workers }, (_, number) =>
+          openEmbeddedPostgres({
+            folder: join(folder, `postgres-${number}`),
+            log: () => undefined,
+          }),
+        ),
+      );
+  await Promise.all(servers.map((server) => makeTemplate(server.url)));
+  project.provide(
+    'databaseUrls',
+    servers.map((server) => server.url),
+  );
+  return async () => {
+    await Promise.all(servers.map((server) => server.close()));
+    rmSync(folder, { recursive: true, force: true });
+  };
+}
+
+async function makeTemplate(server: string): Promise<void> {
+  const admin = new pg.Client({ connectionString: server });
   await admin.connect();
   await admin.query(`drop database if exists ${templateName}`);
   await admin.query(`create database ${templateName}`);
   await admin.end();
-  const url = new URL(postgres.url);
+  const url = new URL(server);
   url.pathname = `/${templateName}`;
   await migrate(url.href);
   const jobs = await JobQueue.open({ url: url.href, supervise: false, onError: () => undefined });
   await jobs.close();
-  project.provide('databaseUrl', postgres.url);
-  return async () => {
-    await postgres.close();
-    rmSync(folder, { recursive: true, force: true });
-  };
 }
 
 /** What users run is compiled; built again only when a source has changed since. */
