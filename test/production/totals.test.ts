@@ -3,8 +3,10 @@ import { foldTotals } from '../../src/production/totals.service.ts';
 import { refusalOf, makeDataset, mutate, newFile, register } from '../support/scene.ts';
 import { checkInvariants } from '../support/check-invariants.ts';
 import type { TestClient } from '../support/client.ts';
+import { openTestDatabase } from '../support/database.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
+import { buildWorld } from '../migrations/world.ts';
 
 let server: TestServer;
 let operator: TestClient;
@@ -299,5 +301,29 @@ test('nobody changes the totals by hand', async () => {
     'delete from totals_state',
   ]) {
     await expect(client.query(attack), attack).rejects.toMatchObject({ code: 'SW001' });
+  }
+});
+
+test('who folds second leaves it to the first', async () => {
+  const database = await openTestDatabase();
+  try {
+    await buildWorld(database);
+    const fold = 'update totals_state set folded_at = now()';
+    const first = await database.client();
+    await first.query(`begin; ${fold}`);
+    // It looks while the first one has not committed, and waits for the row.
+    const second = (await database.client()).query(fold);
+    await until('the second one waits', async () => {
+      const waiting = await database.sql(
+        `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+      );
+      return waiting.length > 0;
+    });
+    await first.query('commit');
+    await second;
+    expect(await checkInvariants(database.url)).toEqual([]);
+    expect(await database.sql('select from publication_changes')).toEqual([]);
+  } finally {
+    await database.close();
   }
 });
