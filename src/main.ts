@@ -13,6 +13,7 @@ import { findEmbeddedPostgres, openEmbeddedPostgres } from './database/embedded.
 import { JobQueue } from './database/jobs.ts';
 import { migrate, migrationState, refuseNewerDatabase } from './database/migrate.ts';
 import { openDatabase, type Db } from './database/orm.ts';
+import { openReadPool, type ReadPool } from './database/read-pool.ts';
 import { messageOf, SweepbookError } from './errors.ts';
 import { EventFeed } from './events/event-feed.ts';
 import { readEpoch } from './events/events.queries.ts';
@@ -217,7 +218,8 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
         worker?.ring();
       },
     };
-    const server = await serveHttp(means, { ...config, log });
+    const reads = config.fastReads ? openReads(url, opened, log) : undefined;
+    const server = await serveHttp(means, { ...config, log, reads });
     opened.add('HTTP server', () => server.close());
     const { address } = server;
     log.info({ address, database: hideSecrets(url) }, 'ready');
@@ -226,6 +228,16 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
     await opened.closeAll(log);
     throw error;
   }
+}
+
+function openReads(url: string, opened: Opened, log: Logger): ReadPool {
+  const reads = openReadPool({
+    url,
+    poolSize: 8,
+    onTrouble: (message) => log.warn({ error: hideSecrets(message) }, 'reads: will connect again'),
+  });
+  opened.add('reads', () => reads.close());
+  return reads;
 }
 
 /** Runs the server, with its worker, until a signal ends it. */

@@ -59,6 +59,15 @@ export function seesRunFacts(viewer: Viewer, productionStatus: string): boolean 
   return productionStatus === 'AVAILABLE' || may(viewer, 'readProduction');
 }
 
+/** The same rule as SQL, over a column that holds the production status. */
+export function visibleRunFacts(
+  viewer: Viewer,
+  productionStatus: RawBuilder<unknown>,
+): RawBuilder<boolean> {
+  if (may(viewer, 'readProduction')) return sql<boolean>`true`;
+  return sql<boolean>`${productionStatus} = 'AVAILABLE'`;
+}
+
 /**
  * A line of the log (alias e, its dataset d): the dataset's lines with the dataset, AVAILABLE runs, containers for
  * everybody, the rest for production.

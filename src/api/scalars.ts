@@ -16,7 +16,8 @@ export function timeOf(text: string): Date | undefined {
 
 function parseTime(value: unknown): Date {
   const time = typeof value === 'string' ? timeOf(value) : undefined;
-  if (time) return time;
+  // Within four digits of a year, in UTC: what RFC 3339 can write. Year 0 is before all that is known.
+  if (time && time.getUTCFullYear() <= 9999) return time;
   throw new GraphQLError(
     `${JSON.stringify(value)} is not a time: write it as 2026-01-31T12:00:00Z (RFC 3339, with the zone)`,
     { extensions: { code: 'BAD_USER_INPUT' } },

@@ -37,16 +37,18 @@ export interface BackupRow {
   readonly updatedAt: Date;
 }
 
-const backupColumns = sql`b.id, b.file_id as "fileId", m.name as store, b.status, b.requested_by as "requestedBy",
+/** Over the aliases b (backup_records) and m (mass_stores). */
+export const backupColumns = sql`b.id, b.file_id as "fileId", m.name as store, b.status, b.requested_by as "requestedBy",
   b.requested_at as "requestedAt", b.attempt, b.failure_count as "failureCount", b.worker,
   case when b.status = 'REQUESTED' then b.next_attempt_at end as "nextAttemptAt", b.store_key as "storeKey",
   b.stored_size_bytes as "storedSizeBytes", b.stored_adler32 as "storedAdler32", b.stored_sha256 as "storedSha256",
   b.evidence, b.last_error_code as "lastErrorCode", b.last_error as "lastError", b.copied_at as "copiedAt",
   b.confirmed_at as "confirmedAt", b.updated_at as "updatedAt"`;
-const backupTables = sql`backup_records b join mass_stores m on m.id = b.store_id`;
+// Left joins are left out by PostgreSQL when nothing of them is asked for.
+export const backupTables = sql`backup_records b left join mass_stores m on m.id = b.store_id`;
 
 /** Records are production's business; of a file that one sees, its confirmed copies are everybody's. */
-const visibleBackup = (viewer: Viewer): RawBuilder<unknown> =>
+export const visibleBackup = (viewer: Viewer): RawBuilder<unknown> =>
   may(viewer, 'readBackups')
     ? sql`true`
     : sql`(b.status = 'CONFIRMED' and exists (
@@ -189,6 +191,9 @@ export interface ConfirmedCopy {
   readonly storeKey: string;
 }
 
+/** Which of several confirmed copies a job opens: the one in the default store. */
+export const firstCopyFirst = sql`m.is_default desc, b.id`;
+
 /** Where confirmed copies lie: what a job opens. */
 export async function confirmedCopies(
   db: Db,
@@ -198,8 +203,7 @@ export async function confirmedCopies(
     db,
     sql<ConfirmedCopy>`
     select distinct on (b.file_id) b.file_id as "fileId", b.store_id as "storeId", b.store_key as "storeKey"
-    from backup_records b join mass_stores m on m.id = b.store_id
-    where b.file_id = any (${fileIds}::bigint[]) and b.status = 'CONFIRMED'
-    order by b.file_id, m.is_default desc, b.id`,
+    from ${backupTables} where b.file_id = any (${fileIds}::bigint[]) and b.status = 'CONFIRMED'
+    order by b.file_id, ${firstCopyFirst}`,
   );
 }

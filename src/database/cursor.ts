@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { SweepbookError } from '../errors.ts';
+import { sql, type RawBuilder } from './sql.ts';
 
 export type CursorValue = string | number;
 
@@ -11,6 +12,22 @@ export function writeCursor(order: string, values: readonly CursorValue[]): stri
   const body = JSON.stringify([order, ...values]);
   return Buffer.from(check(body) + body).toString('base64url');
 }
+
+/** The same cursor, written by the database; `values` are columns. Null when one of them is. */
+export function cursorSql(
+  order: string,
+  values: readonly RawBuilder<unknown>[],
+): RawBuilder<string> {
+  const written = values.map((value) => sql` || ',' || to_json(${value})::text`);
+  // JSON.stringify and to_json escape the same signs in the same way.
+  const body = sql`(${sql.lit(`[${JSON.stringify(order)}`)}${sql.join(written, sql``)} || ']')`;
+  return sql<string>`(select ${base64urlSql(sql`left(encode(sha256(convert_to(body, 'UTF8')), 'hex'), ${sql.lit(checkLength)}) || body`)}
+    from (select ${body} as body) c)`;
+}
+
+/** A text as base64url, as Buffer writes it: in one line, without "=". */
+export const base64urlSql = (text: RawBuilder<unknown>): RawBuilder<string> =>
+  sql<string>`translate(encode(convert_to(${text}, 'UTF8'), 'base64'), E'+/=\\n', '-_')`;
 
 /** The values of a cursor of this order; INVALID_CURSOR for anything else. */
 export function readCursor(

@@ -1,5 +1,6 @@
 import { SweepbookError } from '../errors.ts';
 import { invalidCursor, readCursor, writeCursor, type CursorValue } from './cursor.ts';
+import { Late } from './late.ts';
 import type { Db } from './orm.ts';
 import { allOf, firstRow, rows, sql, type RawBuilder } from './sql.ts';
 
@@ -36,7 +37,10 @@ export interface PageQuery {
   readonly from: RawBuilder<unknown>;
   readonly where: RawBuilder<unknown>;
   /** In place of `from`, for a list made of lists, each of which needs only its own page. */
-  readonly pageFrom?: (place: RawBuilder<unknown>, limit: number) => RawBuilder<unknown>;
+  readonly pageFrom?: (
+    place: RawBuilder<unknown>,
+    limit: number | Late<number>,
+  ) => RawBuilder<unknown>;
   /** What counting adds to `where`, if `pageFrom` or `walks` have it inside. */
   readonly countWhere?: RawBuilder<unknown> | undefined;
   /** "Of this state or of that one": a page of each is read, and the pages are merged. None = one plain walk. */
@@ -48,8 +52,8 @@ export interface PageQuery {
     readonly read: (cursor: string) => readonly CursorValue[];
     readonly write: (keys: readonly CursorValue[]) => string;
   };
-  /** How many there are in all, where that is known without counting. */
-  readonly total?: number | undefined;
+  /** How many there are in all, where that is known without counting: a number or a column. */
+  readonly total?: number | RawBuilder<unknown> | undefined;
 }
 
 export interface PageArguments {
@@ -80,41 +84,48 @@ export function checkedFirst(asked: number | null, limit: number): number {
   );
 }
 
+/** What stands beside the columns of a row: the keys of its place, as its cursor holds them. */
+export const keyColumn = (at: number): string => `__key${at}`;
+
 /** Reads one page by keyset: its cost does not grow with how far one has come. */
 export async function readPage<Row>(
   db: Db,
   query: PageQuery,
   page: PageArguments,
 ): Promise<Page<Row>> {
-  const place = page.after ? placeOf(query, page.after) : undefined;
-  const found = await rows(db, statementOf(query, place, page.first + 1));
+  const found = await rows(db, pageStatement(query, page.after, page.first + 1));
   const hasNextPage = found.length > page.first;
   const write =
     query.cursors?.write ?? ((keys: readonly CursorValue[]) => writeCursor(query.order, keys));
   return {
     edges: found.slice(0, page.first).map((row) => ({
-      cursor: write(query.keys.map((_, i) => row[`__key${i}`] as CursorValue)),
+      cursor: write(query.keys.map((_, i) => row[keyColumn(i)] as CursorValue)),
       node: row as Row,
     })),
     hasNextPage,
-    hasPreviousPage: place !== undefined,
-    total: async () => query.total ?? countAll(db, query),
+    hasPreviousPage: Boolean(page.after),
+    total: async () =>
+      typeof query.total === 'number'
+        ? query.total
+        : ((await firstRow(db, countStatement(query)))?.n ?? 0),
   };
 }
 
 type Place = readonly RawBuilder<unknown>[];
 
-function statementOf(
+/** The rows of a page, with their keys; one more when it is asked whether there is more. INVALID_CURSOR. */
+export function pageStatement(
   query: PageQuery,
-  place: Place | undefined,
-  limit: number,
+  after: string | Late<string> | null | undefined,
+  limit: number | Late<number>,
 ): RawBuilder<Record<string, unknown>> {
+  const place = after ? placeOf(query, after) : undefined;
   const keyColumns = sql.join(
     query.keys.map((key, i) =>
       key.type === 'timestamptz'
         ? // Microseconds survive: a Date would lose them, and the cursor with them its place.
-          sql`to_char(${key.sql} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${sql.ref(`__key${i}`)}`
-        : sql`${key.sql} as ${sql.ref(`__key${i}`)}`,
+          sql`to_char(${key.sql} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as ${sql.ref(keyColumn(i))}`
+        : sql`${key.sql} as ${sql.ref(keyColumn(i))}`,
     ),
   );
   const behind = place && isBehind(query.keys, [], place);
@@ -126,7 +137,7 @@ function statementOf(
   const walks = query.walks ?? [];
   if (walks.length < 2) return one(walks[0] ?? {});
   const order = query.keys.map((key, i) =>
-    key.descending ? sql`${sql.ref(`p.__key${i}`)} desc` : sql.ref(`p.__key${i}`),
+    key.descending ? sql`${sql.ref(`p.${keyColumn(i)}`)} desc` : sql.ref(`p.${keyColumn(i)}`),
   );
   return sql<Record<string, unknown>>`
     select * from (${sql.join(
@@ -165,7 +176,9 @@ function boundsOf(
   ];
 }
 
-async function countAll(db: Db, query: PageQuery): Promise<number> {
+/** How many rows the list has in all. */
+export function countStatement(query: PageQuery): RawBuilder<{ n: number }> {
+  if (query.total !== undefined) return sql<{ n: number }>`select ${query.total}::bigint as n`;
   const walks = query.overlap || query.walks === undefined ? [{}] : query.walks;
   const counts = walks.map(
     (walk: Walk) =>
@@ -176,8 +189,7 @@ async function countAll(db: Db, query: PageQuery): Promise<number> {
         ...(walk.pins ?? []).map((pin) => sql`${pin.sql} = ${pin.is}`),
       ])})`,
   );
-  const counted = await firstRow(db, sql<{ n: number }>`select ${sql.join(counts, sql` + `)} as n`);
-  return counted?.n ?? 0;
+  return sql<{ n: number }>`select ${sql.join(counts, sql` + `)} as n`;
 }
 
 /** As to_char wrote it, to the microsecond, and a day of the calendar. */
@@ -188,13 +200,21 @@ function isMoment(text: string): boolean {
   return !Number.isNaN(time.getTime()) && time.toISOString() === toMilliseconds;
 }
 
-/** The keys of the cursor's row. */
-function placeOf(query: PageQuery, cursor: string): Place {
+function valuesOf(query: PageQuery, cursor: string): readonly CursorValue[] {
   const forms = query.keys.map((key) => (key.type === 'bigint' ? 'number' : 'string'));
   const values = query.cursors?.read(cursor) ?? readCursor(query.order, cursor, forms);
   if (query.keys.some((key, i) => key.type === 'timestamptz' && !isMoment(`${values[i]}`))) {
     throw invalidCursor(query.order);
   }
+  return values;
+}
+
+/** The keys of the cursor's row. */
+function placeOf(query: PageQuery, cursor: string | Late<string>): Place {
+  const values =
+    cursor instanceof Late
+      ? query.keys.map((_, i) => cursor.map((text) => valuesOf(query, text)[i]))
+      : valuesOf(query, cursor);
   // By way of text: PostgreSQL then takes every parameter as it is sent.
   return query.keys.map(({ type }, i) => sql`${values[i]}::text::${sql.raw(type)}`);
 }

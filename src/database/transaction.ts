@@ -14,7 +14,7 @@ const tries = 5;
 /** statement_timeout. */
 const brokenOff = '57014';
 /** A NUL in a text, in a text within JSON: PostgreSQL keeps none, so nothing can be called so. */
-const unstorable = new Set(['22021', '22P05']);
+export const unstorable = new Set(['22021', '22P05']);
 
 /**
  * One use case, one transaction. It is repeated when the database says that

@@ -10,6 +10,7 @@ import {
   runConditions,
   type RunConditions,
   type RunRow,
+  type RunsOf,
 } from '../runs/runs.queries.ts';
 import type { RunSource, RunVerdict } from '../runs/runs.rules.ts';
 import { findDataset } from './datasets.queries.ts';
@@ -142,7 +143,19 @@ export async function datasetRunTotals(
   );
 }
 
-/** The runs of one dataset, by source and number. */
+/** The runs of one dataset, by source and number; `datasetId` is a number or a column. */
+export function runsOfDataset(
+  viewer: Viewer,
+  datasetId: unknown,
+  asked: DatasetRunConditions,
+): RunsOf {
+  return {
+    from: sql`dataset_runs x join runs r on r.id = x.run_id`,
+    where: allOf([sql`x.dataset_id = ${datasetId}`, conditions(viewer, asked)]),
+    keys: keys.slice(1),
+  };
+}
+
 export async function listRunsOfDataset(
   db: Db,
   viewer: Viewer,
@@ -150,10 +163,5 @@ export async function listRunsOfDataset(
   asked: DatasetRunConditions,
   page: PageArguments,
 ): Promise<Page<RunRow>> {
-  const of = {
-    from: sql`dataset_runs x join runs r on r.id = x.run_id`,
-    where: allOf([sql`x.dataset_id = ${datasetId}`, conditions(viewer, asked)]),
-    keys: keys.slice(1),
-  };
-  return listRunsOf(db, viewer, of, page);
+  return listRunsOf(db, viewer, runsOfDataset(viewer, datasetId, asked), page);
 }

@@ -1,8 +1,15 @@
 import { may, type Viewer } from '../access/policy.ts';
 import { visibleDataset, visibleRun } from '../access/visibility.ts';
+import type { Late } from '../database/late.ts';
 import { nameIs, oneOf, textIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
-import { readPage, type OrderKey, type Page, type PageArguments } from '../database/page.ts';
+import {
+  readPage,
+  type OrderKey,
+  type Page,
+  type PageArguments,
+  type PageQuery,
+} from '../database/page.ts';
 import {
   countIn,
   timeIn,
@@ -45,7 +52,8 @@ export interface DatasetRow {
   readonly closedAt: Date | null;
 }
 
-const datasetColumns = sql`d.id, d.name, d.kind, d.status, d.owner, d.stream, d.release, d.tree_name as "treeName",
+/** Over the alias d (datasets). */
+export const datasetColumns = sql`d.id, d.name, d.kind, d.status, d.owner, d.stream, d.release, d.tree_name as "treeName",
   d.description, d.sealed, d.backup_waived as "backupWaived",
   d.waiver_reason as "waiverReason", d.is_available as "isAvailable", d.bad_mark_count > 0 as "isBad",
   d.file_count as "fileCount", d.confirmed_count as "confirmedCount", d.size_bytes as "sizeBytes",
@@ -66,6 +74,10 @@ export async function datasetsByIds(
   );
 }
 
+/** The dataset of this name, if the viewer may see it: condition on datasets d. */
+export const datasetIsNamed = (viewer: Viewer, name: string | Late): RawBuilder<unknown> =>
+  sql`d.name = ${name} and ${visibleDataset(viewer)}`;
+
 /**
  * A dataset by name; undefined when there is none that the viewer may see. A published one that has
  * turned bad says so and why (DATASET_BAD): its users must learn what happened to it.
@@ -78,8 +90,7 @@ export async function findDataset(
   const clean = name.replaceAll('\0', '');
   const found = await firstRow(
     db,
-    sql<DatasetRow>`select ${datasetColumns} from datasets d
-      where d.name = ${clean} and ${visibleDataset(viewer)}`,
+    sql<DatasetRow>`select ${datasetColumns} from datasets d where ${datasetIsNamed(viewer, clean)}`,
   );
   if (found) return found;
   const bad = await firstRow(
@@ -188,6 +199,25 @@ const orderKeys: Record<DatasetOrder, OrderKey[]> = {
   FILES_DESC: largestFirst(sql`d.file_count`, 'bigint'),
 };
 
+/** Datasets as far as the viewer may see them; `of` narrows them to what belongs to something. */
+export function datasetsPage(
+  viewer: Viewer,
+  filter: DatasetConditions | 'all',
+  order: DatasetOrder,
+  of?: RawBuilder<unknown>,
+): PageQuery {
+  return {
+    order: `datasets:${order}`,
+    keys: orderKeys[order],
+    select: datasetColumns,
+    from: sql`datasets d`,
+    where: allOf([
+      of,
+      filter === 'all' ? visibleDataset(viewer) : datasetConditions(viewer, filter),
+    ]),
+  };
+}
+
 export async function listDatasets(
   db: Db,
   viewer: Viewer,
@@ -196,21 +226,12 @@ export async function listDatasets(
   page: PageArguments,
   of?: RawBuilder<unknown>,
 ): Promise<Page<DatasetRow>> {
-  return readPage<DatasetRow>(
-    db,
-    {
-      order: `datasets:${order}`,
-      keys: orderKeys[order],
-      select: datasetColumns,
-      from: sql`datasets d`,
-      where: allOf([
-        of,
-        filter === 'all' ? visibleDataset(viewer) : datasetConditions(viewer, filter),
-      ]),
-    },
-    page,
-  );
+  return readPage<DatasetRow>(db, datasetsPage(viewer, filter, order, of), page);
 }
+
+/** The datasets that hold a file: condition on datasets d. `id` is a number or a column. */
+export const datasetsOfFile = (id: unknown): RawBuilder<unknown> =>
+  sql`d.id in (select dataset_id from dataset_files where file_id = ${id})`;
 
 export interface BadMarkRow {
   readonly datasetId: number;
@@ -219,13 +240,14 @@ export interface BadMarkRow {
   readonly markedAt: Date;
 }
 
+export const badMarkColumns = sql`reason, marked_by as "markedBy", marked_at as "markedAt"`;
+
 /** The oldest standing mark of each. */
 export async function badMarksOf(db: Db, ids: readonly number[]): Promise<BadMarkRow[]> {
   return rows(
     db,
     sql<BadMarkRow>`
-    select distinct on (dataset_id) dataset_id as "datasetId", reason, marked_by as "markedBy",
-      marked_at as "markedAt"
+    select distinct on (dataset_id) dataset_id as "datasetId", ${badMarkColumns}
     from bad_marks where dataset_id = any (${ids}::bigint[]) and cleared_at is null order by dataset_id, id`,
   );
 }

@@ -3,7 +3,6 @@ import { inOrder, type Context } from '../api/context.ts';
 import { afterOptions, firstOptions, toConnection, type Connection } from '../api/connection.ts';
 import { nodeName, writeNodeId } from '../api/node.ts';
 import { checkedFirst, pageLimits } from '../database/page.ts';
-import { sql } from '../database/sql.ts';
 import { eventConditions, listEvents, type EventRow } from '../events/events.queries.ts';
 import { EventConnection, EventType } from '../events/events.schema.ts';
 import { listFilesOfDataset, type FileRow } from '../files/files.queries.ts';
@@ -11,6 +10,7 @@ import { FileConnection, FileFilter, FileType } from '../files/files.schema.ts';
 import {
   badMarksOf,
   datasetsByIds,
+  datasetsOfFile,
   findDataset,
   listDatasets,
   type BadMarkRow,
@@ -128,7 +128,7 @@ export class FileDatasetsResolver {
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<DatasetRow>> {
     const page = { first: checkedFirst(first, pageLimits.others), after };
-    const of = sql`d.id in (select dataset_id from dataset_files where file_id = ${file.id})`;
+    const of = datasetsOfFile(file.id);
     return toConnection(await listDatasets(db.fork(), viewer, 'all', 'NAME', page, of));
   }
 }

@@ -1,5 +1,6 @@
 import type { Viewer } from '../access/policy.ts';
 import { visibleDataset, visibleFile, visibleRun, waysToSeeFile } from '../access/visibility.ts';
+import type { Late } from '../database/late.ts';
 import { isKept, nameIs, spanOf, textIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
 import {
@@ -17,7 +18,7 @@ import {
   type TimeConditions,
 } from '../database/range-filter.ts';
 import { allOf, rows, sql, type RawBuilder } from '../database/sql.ts';
-import { numberIn, runIdsIn } from '../runs/runs.queries.ts';
+import { numberIn, runIdsIn, type RunsOf } from '../runs/runs.queries.ts';
 import { parseRunRanges, type RunNumberRange, type RunSource } from '../runs/runs.rules.ts';
 import { fileKinds, type FileKind, type ReplicaStatus } from './files.rules.ts';
 
@@ -41,7 +42,8 @@ export interface FileRow {
 export const fileColumns = sql`f.id, f.lfn, f.kind, s.name as site, f.stream, f.release, f.size_bytes as "sizeBytes",
   f.adler32, f.sha256, f.event_count as "eventCount", f.created_at as "createdAt", f.created_by as "createdBy",
   f.confirmed_copies > 0 as "isBackedUp"`;
-export const fileTables = sql`files f join sites s on s.id = f.site_id`;
+// A left join is left out by PostgreSQL when nothing of it is asked for.
+export const fileTables = sql`files f left join sites s on s.id = f.site_id`;
 
 export async function filesByIds(
   db: Db,
@@ -55,11 +57,15 @@ export async function filesByIds(
   );
 }
 
+/** The file of this LFN, if the viewer may see it: condition on files f. */
+export const fileIsNamed = (viewer: Viewer, lfn: string | Late): RawBuilder<unknown> =>
+  sql`f.lfn = ${lfn} and ${visibleFile(viewer)}`;
+
 export async function findFile(db: Db, viewer: Viewer, lfn: string): Promise<FileRow | undefined> {
   const found = await rows(
     db,
     sql<FileRow>`select ${fileColumns} from ${fileTables}
-      where f.lfn = ${lfn.replaceAll('\0', '')} and ${visibleFile(viewer)}`,
+      where ${fileIsNamed(viewer, lfn.replaceAll('\0', ''))}`,
   );
   return found[0];
 }
@@ -214,37 +220,53 @@ function boundsOf(filter: FileConditions, order: FileOrder): Pick<Walk, 'from' |
   return order === 'LFN' ? spanOf(filter.lfn) : {};
 }
 
+export interface FilesAsked {
+  readonly of?: RawBuilder<unknown>;
+  readonly order?: FileOrder;
+}
+
 /** Files, as far as the viewer may see them; `of` narrows them to what belongs to something. */
+export function filesPage(
+  viewer: Viewer,
+  filter: FileConditions,
+  { of, order = usualOrder(filter) }: FilesAsked = {},
+): PageQuery {
+  if (of === undefined && order === 'LFN' && filter.dataset != null) {
+    const { dataset, ...others } = filter;
+    const id = sql`(select d.id from datasets d where ${textIs(sql`d.name`, dataset)} and ${visibleDataset(viewer)})`;
+    return inDataset(viewer, id, others);
+  }
+  const { walks, rest } = of
+    ? { walks: plainWalks(viewer), rest: filter }
+    : walksOf(viewer, filter, order);
+  return {
+    order: `files:${order.toLowerCase()}`,
+    keys: orderKeys[order],
+    select: fileColumns,
+    from: fileTables,
+    where: allOf([of, fileConditions(viewer, rest)]),
+    walks,
+    overlap: true,
+    countWhere: allOf([fileConditions(viewer, filter), visibleFile(viewer)]),
+  };
+}
+
 export async function listFiles(
   db: Db,
   viewer: Viewer,
   filter: FileConditions,
   page: PageArguments,
-  { of, order = usualOrder(filter) }: { of?: RawBuilder<unknown>; order?: FileOrder } = {},
+  asked: FilesAsked = {},
 ): Promise<Page<FileRow>> {
-  if (of === undefined && order === 'LFN' && filter.dataset != null) {
-    const { dataset, ...others } = filter;
-    const id = sql`(select d.id from datasets d where ${textIs(sql`d.name`, dataset)} and ${visibleDataset(viewer)})`;
-    return readPage(db, inDataset(viewer, id, others), page);
-  }
-  const { walks, rest } = of
-    ? { walks: plainWalks(viewer), rest: filter }
-    : walksOf(viewer, filter, order);
-  return readPage<FileRow>(
-    db,
-    {
-      order: `files:${order.toLowerCase()}`,
-      keys: orderKeys[order],
-      select: fileColumns,
-      from: fileTables,
-      where: allOf([of, fileConditions(viewer, rest)]),
-      walks,
-      overlap: true,
-      countWhere: allOf([fileConditions(viewer, filter), visibleFile(viewer)]),
-    },
-    page,
-  );
+  return readPage<FileRow>(db, filesPage(viewer, filter, asked), page);
 }
+
+/** The runs that a file holds data of. `id` is a number or a column. */
+export const runsOfFile = (id: unknown): RunsOf => ({
+  from: sql`runs r`,
+  where: sql`r.id in (select run_id from file_runs where file_id = ${id}
+    union all select run_id from files where id = ${id})`,
+});
 
 /** The files of a dataset, by LFN; what is seen of a dataset is seen of its files. */
 function inDataset(viewer: Viewer, id: RawBuilder<unknown>, filter: FileConditions): PageQuery {
@@ -252,12 +274,27 @@ function inDataset(viewer: Viewer, id: RawBuilder<unknown>, filter: FileConditio
     order: 'files:lfn',
     keys: [{ sql: sql`df.lfn`, type: 'text' }],
     select: fileColumns,
-    from: sql`dataset_files df join files f on f.id = df.file_id join sites s on s.id = f.site_id`,
+    from: sql`dataset_files df join files f on f.id = df.file_id left join sites s on s.id = f.site_id`,
     where: allOf([sql`df.dataset_id = ${id}`, fileConditions(viewer, filter, sql`df.lfn`)]),
   };
 }
 
-/** The files of a dataset that was found, by LFN, from anywhere in it. */
+/** The files of a dataset that was found, by LFN, from anywhere in it; its id and count are numbers or columns. */
+export function datasetFilesPage(
+  viewer: Viewer,
+  dataset: {
+    readonly id: number | RawBuilder<unknown>;
+    readonly fileCount: number | RawBuilder<unknown>;
+  },
+  filter: FileConditions,
+): PageQuery {
+  // Seen when it was found is not seen now: it may have been marked bad since.
+  const id = sql`(select d.id from datasets d where d.id = ${dataset.id} and ${visibleDataset(viewer)})`;
+  const isAll = Object.values(filter).every((condition) => condition == null);
+  const query = inDataset(viewer, id, filter);
+  return isAll ? { ...query, total: dataset.fileCount } : query;
+}
+
 export async function listFilesOfDataset(
   db: Db,
   viewer: Viewer,
@@ -265,11 +302,7 @@ export async function listFilesOfDataset(
   filter: FileConditions,
   page: PageArguments,
 ): Promise<Page<FileRow>> {
-  // Seen when it was found is not seen now: it may have been marked bad since.
-  const id = sql`(select d.id from datasets d where d.id = ${dataset.id} and ${visibleDataset(viewer)})`;
-  const isAll = Object.values(filter).every((condition) => condition == null);
-  const query = inDataset(viewer, id, filter);
-  return readPage(db, isAll ? { ...query, total: dataset.fileCount } : query, page);
+  return readPage<FileRow>(db, datasetFilesPage(viewer, dataset, filter), page);
 }
 
 export interface ReplicaRow {
@@ -280,11 +313,14 @@ export interface ReplicaRow {
   readonly createdAt: Date;
 }
 
+/** Over the aliases p (replicas) and v (volumes). */
+export const replicaColumns = sql`v.name as volume, p.path, p.status, p.created_at as "createdAt"`;
+export const replicaTables = sql`replicas p join volumes v on v.id = p.volume_id`;
+
 export async function replicasOf(db: Db, fileIds: readonly number[]): Promise<ReplicaRow[]> {
   return rows(
     db,
-    sql<ReplicaRow>`select p.file_id as "fileId", v.name as volume, p.path, p.status, p.created_at as "createdAt"
-      from replicas p join volumes v on v.id = p.volume_id where p.file_id = any (${fileIds}::bigint[]) order by p.id`,
+    sql<ReplicaRow>`select p.file_id as "fileId", ${replicaColumns} from ${replicaTables} where p.file_id = any (${fileIds}::bigint[]) order by p.id`,
   );
 }
 

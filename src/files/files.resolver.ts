@@ -15,6 +15,7 @@ import {
   findFile,
   listFiles,
   replicasOf,
+  runsOfFile,
   type FileOrder as OrderName,
   type FileRow,
   type ReplicaRow,
@@ -88,12 +89,7 @@ export class FileResolver {
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<RunRow>> {
     const page = { first: checkedFirst(first, pageLimits.others), after };
-    const of = {
-      from: sql`runs r`,
-      where: sql`r.id in (select run_id from file_runs where file_id = ${file.id}
-        union all select run_id from files where id = ${file.id})`,
-    };
-    return toConnection(await listRunsOf(db.fork(), viewer, of, page));
+    return toConnection(await listRunsOf(db.fork(), viewer, runsOfFile(file.id), page));
   }
 
   @FieldResolver(() => [Replica], {

@@ -24,8 +24,8 @@ export interface Relatives {
   readonly generations: number;
 }
 
-/** Condition on files f: those that the merged file was made of. */
-export const inputsOf = (fileId: number): RawBuilder<unknown> =>
+/** Condition on files f: those that the merged file was made of; `fileId` is a number or a column. */
+export const inputsOf = (fileId: unknown): RawBuilder<unknown> =>
   sql`f.id in (select mi.input_file_id from merge_inputs mi join merges m on m.id = mi.merge_id
     where m.output_file_id = ${fileId})`;
 export const parentsOf = (fileId: number): RawBuilder<unknown> =>

@@ -1,8 +1,15 @@
 import { may, type Viewer } from '../access/policy.ts';
 import { seesRunFacts, visibleDataset, visibleRun } from '../access/visibility.ts';
+import type { Late } from '../database/late.ts';
 import { textIs } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
-import { readPage, type OrderKey, type Page, type PageArguments } from '../database/page.ts';
+import {
+  readPage,
+  type OrderKey,
+  type Page,
+  type PageArguments,
+  type PageQuery,
+} from '../database/page.ts';
 import { timeIn, type TimeConditions } from '../database/range-filter.ts';
 import { allOf, rows, sql, type RawBuilder } from '../database/sql.ts';
 import { badInput } from '../errors.ts';
@@ -33,7 +40,8 @@ export interface RunRow {
   readonly verdictAt: Date | null;
 }
 
-const runColumns = sql`r.id, r.number, r.source, r.production_status as "productionStatus", r.started_at as "startedAt",
+/** Over the alias r (runs). */
+export const runColumns = sql`r.id, r.number, r.source, r.production_status as "productionStatus", r.started_at as "startedAt",
   r.ended_at as "endedAt", r.event_count as "eventCount", r.luminosity, r.conditions,
   r.expected_streams as "expectedStreams", r.available_at as "availableAt", r.verdict,
   r.verdict_comment as "verdictComment", r.verdict_by as "verdictBy", r.verdict_at as "verdictAt"`;
@@ -67,6 +75,14 @@ export async function runsByIds(db: Db, viewer: Viewer, ids: readonly number[]):
   return found.map((run) => asSeen(viewer, run));
 }
 
+/** The run of this number, if the viewer may know of it: condition on runs r. */
+export const runIsNumbered = (
+  viewer: Viewer,
+  number: number | Late,
+  source: RunSource,
+): RawBuilder<unknown> =>
+  sql`r.number = ${number} and r.source = ${source} and ${visibleRun(viewer)}`;
+
 export async function findRun(
   db: Db,
   viewer: Viewer,
@@ -75,8 +91,7 @@ export async function findRun(
 ): Promise<RunRow | undefined> {
   const found = await rows(
     db,
-    sql<RunRow>`select ${runColumns} from runs r
-      where r.number = ${number} and r.source = ${source} and ${visibleRun(viewer)}`,
+    sql<RunRow>`select ${runColumns} from runs r where ${runIsNumbered(viewer, number, source)}`,
   );
   return found[0] && asSeen(viewer, found[0]);
 }
@@ -196,35 +211,36 @@ const usualOrder = ({ availableAt, productionStatus }: RunConditions): RunOrder 
     : 'NUMBER';
 
 /** Runs by source and number, or the last that left production first; without a status those that are AVAILABLE. */
-export async function listRuns(
-  db: Db,
+export function listedRunsPage(
   viewer: Viewer,
   filter: RunConditions,
-  page: PageArguments,
   order: RunOrder = usualOrder(filter),
-): Promise<Page<RunRow>> {
+): PageQuery {
   if (order === 'AVAILABLE_AT_DESC' && filter.productionStatus === 'IN_PRODUCTION') {
     throw badInput('orderBy', order, 'a run in production has left it at no time: order by NUMBER');
   }
   // Ranges of numbers are entered by the index only where the source is known.
   const bySource = order === 'NUMBER' && filter.source == null && filter.numbers != null;
-  return seen(
-    viewer,
-    await readPage<RunRow>(
-      db,
-      {
-        order: `runs:${order.toLowerCase()}`,
-        keys: orderKeys[order],
-        select: runColumns,
-        from: sql`runs r`,
-        where: runConditions(viewer, filter),
-        walks: bySource
-          ? runSources.map((source) => ({ where: sql`r.source = ${source}` }))
-          : undefined,
-      },
-      page,
-    ),
-  );
+  return {
+    order: `runs:${order.toLowerCase()}`,
+    keys: orderKeys[order],
+    select: runColumns,
+    from: sql`runs r`,
+    where: runConditions(viewer, filter),
+    walks: bySource
+      ? runSources.map((source) => ({ where: sql`r.source = ${source}` }))
+      : undefined,
+  };
+}
+
+export async function listRuns(
+  db: Db,
+  viewer: Viewer,
+  filter: RunConditions,
+  page: PageArguments,
+  order?: RunOrder,
+): Promise<Page<RunRow>> {
+  return seen(viewer, await readPage<RunRow>(db, listedRunsPage(viewer, filter, order), page));
 }
 
 /** Runs of something; `from` joins it to runs r, in one row each. */
@@ -236,26 +252,23 @@ export interface RunsOf {
 }
 
 /** The runs whose data a file, or the files of a dataset, hold. */
+export function runsOfPage(viewer: Viewer, of: RunsOf): PageQuery {
+  return {
+    order: 'runs:number',
+    keys: of.keys ?? orderKeys.NUMBER,
+    select: runColumns,
+    from: of.from,
+    where: allOf([of.where, visibleRun(viewer)]),
+  };
+}
+
 export async function listRunsOf(
   db: Db,
   viewer: Viewer,
   of: RunsOf,
   page: PageArguments,
 ): Promise<Page<RunRow>> {
-  return seen(
-    viewer,
-    await readPage<RunRow>(
-      db,
-      {
-        order: 'runs:number',
-        keys: of.keys ?? orderKeys.NUMBER,
-        select: runColumns,
-        from: of.from,
-        where: allOf([of.where, visibleRun(viewer)]),
-      },
-      page,
-    ),
-  );
+  return seen(viewer, await readPage<RunRow>(db, runsOfPage(viewer, of), page));
 }
 
 function seen(viewer: Viewer, page: Page<RunRow>): Page<RunRow> {

@@ -1,9 +1,25 @@
-import { ApolloServer, type ApolloServerPlugin } from '@apollo/server';
-import { ApolloServerPluginLandingPageDisabled } from '@apollo/server/plugin/disabled';
+import { ApolloServer, HeaderMap, type ApolloServerPlugin } from '@apollo/server';
+import {
+  ApolloServerPluginCacheControlDisabled,
+  ApolloServerPluginLandingPageDisabled,
+} from '@apollo/server/plugin/disabled';
 import { GraphQLError, type GraphQLSchema } from 'graphql';
 import type { Context } from '../api/context.ts';
 import { toGraphQL, type FaultLog } from './errors.ts';
 import { demandComplexity, limits, shapeRule } from './limits.ts';
+
+/** A fault of the question is no fault of the server: 400, as when the executor finds it. */
+function asBadRequest(error: unknown): unknown {
+  if (!(error instanceof GraphQLError)) return error;
+  const { message, nodes, source, positions, path, originalError, extensions } = error;
+  const http = { status: 400, headers: new HeaderMap() };
+  const place = { nodes, source, positions, path };
+  return new GraphQLError(message, {
+    ...place,
+    originalError,
+    extensions: { ...extensions, http },
+  });
+}
 
 /** Apollo, with the same limits and the same errors as the WebSocket road. */
 export function makeApollo(schema: GraphQLSchema, log: FaultLog): ApolloServer<Context> {
@@ -12,17 +28,18 @@ export function makeApollo(schema: GraphQLSchema, log: FaultLog): ApolloServer<C
     async requestDidStart() {
       return {
         async didResolveOperation({ document, request, operationName }) {
-          demandComplexity(schema, document, request.variables ?? {}, operationName ?? undefined);
+          try {
+            demandComplexity(schema, document, request.variables ?? {}, operationName ?? undefined);
+          } catch (error) {
+            throw asBadRequest(error);
+          }
         },
         async didEncounterErrors({ errors, contextValue }) {
           // formatError is not told whose error it is.
           for (const error of errors) requestIds.set(error, contextValue.requestId);
         },
         async willSendResponse({ response, contextValue }) {
-          const { body } = response;
-          if (body.kind === 'single' && body.singleResult.errors) {
-            response.http.headers.set('cache-control', 'no-store');
-          }
+          response.http.headers.set('cache-control', 'no-store');
           response.http.headers.set('x-request-id', contextValue.requestId);
         },
       };
@@ -35,7 +52,12 @@ export function makeApollo(schema: GraphQLSchema, log: FaultLog): ApolloServer<C
     includeStacktraceInErrorResponses: false,
     parseOptions: { maxTokens: limits.tokens },
     validationRules: [shapeRule],
-    plugins: [ApolloServerPluginLandingPageDisabled(), errorsAndLimits],
+    plugins: [
+      ApolloServerPluginLandingPageDisabled(),
+      // It would look at each field of each answer, to come to no-store.
+      ApolloServerPluginCacheControlDisabled(),
+      errorsAndLimits,
+    ],
     allowBatchedHttpRequests: false,
     stopOnTerminationSignals: false,
     logger: {

@@ -11,12 +11,15 @@ import type { Logger } from 'pino';
 import { anonymous, type Viewer } from '../access/policy.ts';
 import { authenticate } from '../access/tokens.service.ts';
 import { Context, type Means } from '../api/context.ts';
+import type { ReadPool } from '../database/read-pool.ts';
 import { SweepbookError, systemCode } from '../errors.ts';
 import { bearerToken } from './authorization.ts';
 import { httpStatus, toRefusal } from './errors.ts';
 import { serveExports } from './export/routes.ts';
 import { serveGraphiql } from './graphiql.ts';
 import { makeApollo } from './graphql.ts';
+import { fastHeader, fastRoad } from './fast-road.ts';
+import { FastReads } from './fast-reads.ts';
 import { serveHealth } from './health.ts';
 import { limits } from './limits.ts';
 import { serveMetrics } from './metrics.ts';
@@ -27,6 +30,8 @@ export interface HttpOptions {
   readonly host: string;
   readonly port: number;
   readonly graphiql: boolean;
+  /** For the fast road; undefined = the resolvers answer everything. */
+  readonly reads: ReadPool | undefined;
   readonly log: Logger;
   /** How long requests under way may take when the server goes down. */
   readonly shutdownSeconds: number;
@@ -54,13 +59,16 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   serveExports(app, means, viewerOf);
   if (options.graphiql) await serveGraphiql(app);
   app.get('/', async (_request, reply) => reply.redirect('/graphiql', 302));
-  app.route({
-    url: '/graphql',
-    method: ['GET', 'POST', 'OPTIONS'],
-    handler: fastifyApolloHandler(apollo, {
-      context: async (request) => new Context(means, viewerOf(request), request.id),
-    }),
+  const plainRoad = fastifyApolloHandler(apollo, {
+    context: async (request) => new Context(means, viewerOf(request), request.id),
   });
+  app.route({ url: '/graphql', method: ['GET', 'OPTIONS'], handler: plainRoad });
+  app.post(
+    '/graphql',
+    options.reads
+      ? fastRoad(new FastReads(schema, means.stores, options.reads, log), viewerOf, plainRoad)
+      : plainRoad,
+  );
   await app.ready();
   const served = serveWebSockets(app.server, schema, means, log);
   sockets = served;
@@ -136,6 +144,7 @@ function makeApp(
         status: reply.statusCode,
         ms: Math.round(reply.elapsedTime),
         principal: viewers.get(request)?.principal,
+        ...(reply.hasHeader(fastHeader) ? { road: 'fast' } : {}),
       },
       'request',
     );

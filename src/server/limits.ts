@@ -1,6 +1,8 @@
 import {
   GraphQLError,
   Kind,
+  visit,
+  type ASTNode,
   type ASTVisitor,
   type DocumentNode,
   type FragmentDefinitionNode,
@@ -118,8 +120,49 @@ class DepthCounter {
   }
 }
 
-/** How much may come back; throws QUERY_TOO_COMPLEX. Needs a valid document. */
+/** Names of the variables that decide how much comes back: those of page sizes and of directives. */
+export function decidingVariables(document: DocumentNode): string[] {
+  const found = new Set<string>();
+  const collect = (node: ASTNode) =>
+    visit(node, { Variable: ({ name }) => void found.add(name.value) });
+  visit(document, {
+    Argument: (node) => void (node.name.value === 'first' && collect(node)),
+    Directive: (node) => void collect(node),
+  });
+  return [...found];
+}
+
+interface Measured {
+  readonly deciding: readonly string[];
+  /** Operation and values of the deciding variables that were found to be within the limit. */
+  readonly allowed: Set<string>;
+}
+
+const measured = new WeakMap<DocumentNode, Measured>();
+const mostAllowed = 100;
+
+/**
+ * How much may come back; throws QUERY_TOO_COMPLEX. Needs a valid document. What was allowed once is not counted again:
+ * a bulk call would have its 10,000 items looked through for nothing.
+ */
 export function demandComplexity(
+  schema: GraphQLSchema,
+  document: DocumentNode,
+  variables: Record<string, unknown>,
+  operationName: string | undefined,
+): void {
+  const known = measured.get(document) ?? {
+    deciding: decidingVariables(document),
+    allowed: new Set(),
+  };
+  measured.set(document, known);
+  const asked = JSON.stringify([operationName, known.deciding.map((name) => variables[name])]);
+  if (known.allowed.has(asked)) return;
+  countComplexity(schema, document, variables, operationName);
+  if (known.allowed.size < mostAllowed) known.allowed.add(asked);
+}
+
+function countComplexity(
   schema: GraphQLSchema,
   document: DocumentNode,
   variables: Record<string, unknown>,

@@ -90,6 +90,8 @@ export interface MassStore {
   placeOf(key: string): string;
   /** What a job opens. */
   accessUrl(key: string): string;
+  /** What accessUrl puts before a key of plain segments; undefined = it does more than that. */
+  readonly accessUrlPrefix?: string | undefined;
 }
 
 export interface TemporaryFile {

@@ -87,9 +87,15 @@ export class DirectoryStore implements MassStore {
 
   accessUrl(key: string): string {
     if (this.urlPrefix === null) return join(this.root, key);
+    const prefix = this.accessUrlPrefix;
+    if (prefix !== undefined) return prefix + key;
+    return this.urlPrefix + key.split('/').map(encodeURIComponent).join('/');
+  }
+
+  get accessUrlPrefix(): string | undefined {
+    if (this.urlPrefix === null) return join(this.root, '/');
     // XRootD and plain paths take names as they are; what is a URL by RFC 3986 does not.
-    const isEncoded = /^(https?|davs?|file):/i.test(this.urlPrefix);
-    return this.urlPrefix + (isEncoded ? key.split('/').map(encodeURIComponent).join('/') : key);
+    return /^(https?|davs?|file):/i.test(this.urlPrefix) ? undefined : this.urlPrefix;
   }
 
   async put(

@@ -27,4 +27,12 @@ export class OpenStores {
     this.open.set(settings.id, made);
     return made;
   }
+  /** By row number: what stands before a plain key in the access URLs of the stores that were used so far. */
+  accessUrlPrefixes(): Record<number, string> {
+    const found: Record<number, string> = {};
+    for (const [id, { accessUrlPrefix }] of this.open) {
+      if (accessUrlPrefix !== undefined) found[id] = accessUrlPrefix;
+    }
+    return found;
+  }
 }

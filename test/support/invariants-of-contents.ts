@@ -45,6 +45,12 @@ export const contentChecks: readonly Check[] = [
       where f.kind is distinct from 'MERGED_FILE' or d.id is null`,
   },
   {
+    invariant: 'I1',
+    sql: `
+      select format('dataset %s lists file %s as %s', df.dataset_id, f.lfn, df.lfn)
+      from dataset_files df join files f on f.id = df.file_id where df.lfn <> f.lfn`,
+  },
+  {
     invariant: 'visibility',
     sql: `
       select format('dataset %s is %s with %s standing bad marks and shown as %s', d.name, d.status,

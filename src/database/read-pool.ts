@@ -1,0 +1,102 @@
+import {
+  DummyDriver,
+  Kysely,
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+} from 'kysely';
+import pg from 'pg';
+import { parametersFor, type Given } from './late.ts';
+import type { RawBuilder } from './sql.ts';
+
+/** A statement that was written once, to be run with many values. */
+export interface WrittenStatement {
+  readonly text: string;
+  readonly parameters: readonly unknown[];
+  /** How often it was run. */
+  uses: number;
+}
+
+/** Connections that only read, each statement a look of its own at one moment. */
+export interface ReadPool {
+  /** The text in the only column of the only row. */
+  text(statement: WrittenStatement, given: Given): Promise<string | null>;
+  close(): Promise<void>;
+}
+
+export interface ReadPoolOptions {
+  readonly url: string;
+  readonly poolSize: number;
+  readonly onTrouble: (message: string) => void;
+}
+
+/** Writes statements; runs none. */
+const compiler = new Kysely<Record<string, never>>({
+  dialect: {
+    createAdapter: () => new PostgresAdapter(),
+    createDriver: () => new DummyDriver(),
+    createIntrospector: (db) => new PostgresIntrospector(db),
+    createQueryCompiler: () => new PostgresQueryCompiler(),
+  },
+});
+
+export function writeStatement(statement: RawBuilder<unknown>): WrittenStatement {
+  const { sql, parameters } = statement.compile(compiler);
+  return { text: sql, parameters, uses: 0 };
+}
+
+/** PostgreSQL keeps the plan of what is asked again and again, on each connection for as long as that lives. */
+const usesBeforeKept = 5;
+const longestKept = 32 * 1024;
+/** Then all begin anew under other names. */
+const mostNames = 300;
+/** A connection ends after so many statements, and with it the plans that nobody asks for any more. */
+const usesOfConnection = 5000;
+
+/** Opens the pool; connects when first used. */
+export function openReadPool(options: ReadPoolOptions): ReadPool {
+  const pool = openPool(options);
+  const names = new Map<string, string>();
+  let made = 0;
+  const nameOf = ({ text, uses }: WrittenStatement) => {
+    const known = names.get(text);
+    if (known !== undefined || uses < usesBeforeKept || text.length > longestKept) return known;
+    if (names.size >= mostNames) names.clear();
+    const name = `read ${++made}`;
+    names.set(text, name);
+    return name;
+  };
+  return {
+    async text(statement, given) {
+      statement.uses++;
+      const values = parametersFor(statement.parameters, given);
+      const name = nameOf(statement);
+      const { rows } = await pool.query<[string | null]>({
+        text: statement.text,
+        values,
+        rowMode: 'array',
+        ...(name === undefined ? {} : { name }),
+      });
+      return rows[0]?.[0] ?? null;
+    },
+    close: () => pool.end(),
+  };
+}
+
+function openPool({ url, poolSize, onTrouble }: ReadPoolOptions): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: poolSize,
+    application_name: 'sweepbook-reads',
+    connectionTimeoutMillis: 10_000,
+    keepAlive: true,
+    maxUses: usesOfConnection,
+    // Whatever goes wrong here, it changes nothing. Compiling (jit) costs more than these statements; and pages are read
+    // by their indexes, which the default price of a disk with a moving arm keeps PostgreSQL from.
+    options: '-c default_transaction_read_only=on -c jit=off -c random_page_cost=1.1',
+  });
+  // Connections end when PostgreSQL does; the next statement gets a new one.
+  pool.on('error', (error) => onTrouble(error.message));
+  pool.on('connect', (client) => client.on('error', () => undefined));
+  return pool;
+}

@@ -1,0 +1,224 @@
+import {
+  getOperationAST,
+  getVariableValues,
+  GraphQLError,
+  Kind,
+  OperationTypeNode,
+  parse,
+  specifiedRules,
+  validate,
+  visit,
+  type ASTNode,
+  type DocumentNode,
+  type FragmentDefinitionNode,
+  type GraphQLSchema,
+  type OperationDefinitionNode,
+} from 'graphql';
+import type { Viewer } from '../access/policy.ts';
+import { notReadable } from '../api/json-text.ts';
+import { lateArguments } from '../api/read-model.ts';
+import { NotReadable, readStatement } from '../api/read-statement.ts';
+import type { Given } from '../database/late.ts';
+import { writeStatement, type ReadPool, type WrittenStatement } from '../database/read-pool.ts';
+import { postgresCode, unstorable } from '../database/transaction.ts';
+import { messageOf, SweepbookError } from '../errors.ts';
+import type { OpenStores } from '../storage/open.ts';
+import { demandComplexity, limits, shapeRule } from './limits.ts';
+import { readModels } from './read-models.ts';
+
+/** As it came; what does not fit is left to the plain road, which says why. */
+export interface AskedQuery {
+  readonly query: string;
+  readonly operationName: string | undefined;
+  readonly variables: Record<string, unknown>;
+}
+
+interface FastLog {
+  warn(facts: object, message: string): void;
+}
+
+/** A document that was read and checked once. */
+interface Prepared {
+  readonly document: DocumentNode;
+  readonly operation: OperationDefinitionNode;
+  readonly fragments: ReadonlyMap<string, FragmentDefinitionNode>;
+  readonly variables: VariableUses;
+  /** By viewer, and by the values of the variables that it depends on. */
+  readonly statements: Map<string, WrittenStatement>;
+}
+
+/** What the variables of a document are for. */
+interface VariableUses {
+  /** They are parameters of the statement and nothing else. */
+  readonly late: ReadonlySet<string>;
+  readonly hasDirectives: boolean;
+}
+
+const mostDocuments = 500;
+const longestDocument = 16 * 1024;
+const mostStatements = 50;
+/** Of documents and statements in all, roughly; then all are forgotten. A parsed document takes many times its text. */
+const mostBytes = 64 * 1024 * 1024;
+const parsedBytesPerSign = 50;
+
+/**
+ * The fast road of queries: checked as on the plain one, answered by one statement that returns the JSON text. It answers
+ * or passes on: whatever it does not know, and whatever is to be refused, is for the plain road.
+ */
+export class FastReads {
+  /** The last used is the last. undefined = not for this road. */
+  private readonly documents = new Map<string, Prepared | undefined>();
+  private keptBytes = 0;
+
+  constructor(
+    private readonly schema: GraphQLSchema,
+    private readonly stores: OpenStores,
+    private readonly pool: ReadPool,
+    private readonly log: FastLog,
+  ) {}
+
+  /** The text of the answer; undefined = to be answered by the plain road. */
+  async answer(asked: AskedQuery, viewer: Viewer): Promise<string | undefined> {
+    const prepared = this.prepared(asked);
+    if (!prepared) return undefined;
+    try {
+      const given = this.given(prepared, asked);
+      if (!given) return undefined;
+      const data = await this.pool.text(this.statement(prepared, given, viewer), given);
+      if (data === null || data.includes(notReadable)) return undefined;
+      return `{"data":${data}}\n`;
+    } catch (error) {
+      if (error instanceof NotReadable && !prepared.variables.hasDirectives) {
+        this.keep(asked, undefined);
+      }
+      if (!isForPlainRoad(error)) {
+        this.log.warn({ error: messageOf(error) }, 'a fast read failed: the resolvers answer');
+      }
+      return undefined;
+    }
+  }
+
+  /** The coerced variables of a request that is within the limits. Throws QUERY_TOO_COMPLEX. */
+  private given(prepared: Prepared, { operationName, variables }: AskedQuery): Given | undefined {
+    const { document, operation } = prepared;
+    const definitions = operation.variableDefinitions ?? [];
+    const { coerced } = getVariableValues(this.schema, definitions, variables, { maxErrors: 1 });
+    if (!coerced || Object.values(coerced).some(hasNul)) return undefined;
+    demandComplexity(this.schema, document, variables, operationName);
+    return coerced;
+  }
+
+  private statement(prepared: Prepared, given: Given, viewer: Viewer): WrittenStatement {
+    const { operation, fragments, statements, variables } = prepared;
+    const late = new Set<string>();
+    const fixed: unknown[] = [viewer.principal, viewer.roles];
+    for (const [name, value] of Object.entries(given)) {
+      // What is null or empty is another question: it goes into the statement.
+      if (value != null && value !== '' && variables.late.has(name)) late.add(name);
+      else fixed.push(name, value);
+    }
+    const key = JSON.stringify([fixed, [...late]]);
+    const known = statements.get(key);
+    if (known) return known;
+    const { schema, stores } = this;
+    const statement = writeStatement(
+      readStatement(
+        { schema, selectionSet: operation.selectionSet, fragments, variables: given, late },
+        readModels,
+        { viewer, stores },
+      ),
+    );
+    if (statements.size >= mostStatements) statements.clear();
+    statements.set(key, statement);
+    this.count(statement.text.length + key.length);
+    return statement;
+  }
+
+  private prepared(asked: AskedQuery): Prepared | undefined {
+    const key = keyOf(asked);
+    if (this.documents.has(key)) {
+      const known = this.documents.get(key);
+      this.documents.delete(key);
+      this.documents.set(key, known);
+      return known;
+    }
+    if (asked.query.length > longestDocument) return undefined;
+    const prepared = this.prepare(asked);
+    this.keep(asked, prepared);
+    this.count(asked.query.length * parsedBytesPerSign);
+    return prepared;
+  }
+
+  private count(bytes: number): void {
+    this.keptBytes += bytes;
+    if (this.keptBytes <= mostBytes) return;
+    this.keptBytes = 0;
+    this.documents.clear();
+  }
+
+  private keep(asked: AskedQuery, prepared: Prepared | undefined): void {
+    this.documents.set(keyOf(asked), prepared);
+    if (this.documents.size <= mostDocuments) return;
+    for (const oldest of this.documents.keys()) {
+      this.documents.delete(oldest);
+      return;
+    }
+  }
+
+  private prepare({ query, operationName }: AskedQuery): Prepared | undefined {
+    try {
+      const document = parse(query, { maxTokens: limits.tokens });
+      const operation = getOperationAST(document, operationName);
+      if (operation?.operation !== OperationTypeNode.QUERY) return undefined;
+      const rules = [...specifiedRules, shapeRule];
+      if (validate(this.schema, document, rules, { maxErrors: 1 }).length > 0) return undefined;
+      const fragments = document.definitions.filter(
+        (definition) => definition.kind === Kind.FRAGMENT_DEFINITION,
+      );
+      return {
+        document,
+        operation,
+        fragments: new Map(fragments.map((fragment) => [fragment.name.value, fragment])),
+        variables: variableUses(document),
+        statements: new Map(),
+      };
+    } catch (error) {
+      if (error instanceof GraphQLError) return undefined;
+      throw error;
+    }
+  }
+}
+
+const keyOf = ({ query, operationName }: AskedQuery) => `${operationName ?? ''}\n${query}`;
+
+/** Refusals, and texts that PostgreSQL does not keep: the plain road says it in its own words. */
+function isForPlainRoad(error: unknown): boolean {
+  if (error instanceof NotReadable || error instanceof SweepbookError) return true;
+  if (error instanceof GraphQLError) return true;
+  return unstorable.has(postgresCode(error) ?? '');
+}
+
+const hasNul = (value: unknown) => typeof value === 'string' && value.includes('\0');
+
+function variableUses(document: DocumentNode): VariableUses {
+  const late = new Set<string>();
+  const fixed = new Set<string>();
+  let hasDirectives = false;
+  const variablesIn = (node: ASTNode) => {
+    const found: string[] = [];
+    visit(node, { Variable: ({ name }) => void found.push(name.value) });
+    return found;
+  };
+  visit(document, {
+    Argument({ name, value }) {
+      const names = variablesIn(value);
+      const isLate = value.kind === Kind.VARIABLE && lateArguments.has(name.value);
+      for (const variable of names) (isLate ? late : fixed).add(variable);
+    },
+    Directive() {
+      hasDirectives = true;
+    },
+  });
+  for (const variable of fixed) late.delete(variable);
+  return { late, hasDirectives };
+}
