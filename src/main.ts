@@ -218,7 +218,7 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
         worker?.ring();
       },
     };
-    const reads = config.fastReads ? openReads(url, opened, log) : undefined;
+    const reads = config.fastReads ? openReads(url, config, opened, log) : undefined;
     const server = await serveHttp(means, { ...config, log, reads });
     opened.add('HTTP server', () => server.close());
     const { address } = server;
@@ -230,10 +230,11 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
   }
 }
 
-function openReads(url: string, opened: Opened, log: Logger): ReadPool {
+function openReads(url: string, config: Config, opened: Opened, log: Logger): ReadPool {
   const reads = openReadPool({
     url,
     poolSize: 8,
+    statementSeconds: config.querySeconds,
     onTrouble: (message) => log.warn({ error: hideSecrets(message) }, 'reads: will connect again'),
   });
   opened.add('reads', () => reads.close());

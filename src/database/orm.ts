@@ -31,6 +31,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Orm> {
     extensions: [Migrator],
     pool: { min: 0, max: options.poolSize ?? 12 },
     driverOptions: {
+      // MikroORM itself reads host, user and name only; what else the URL says (sslmode, options) is for the driver.
+      connectionString: options.url,
       types: plainTypes(),
       application_name: options.applicationName ?? 'sweepbook',
       // A forgotten transaction would hold up the event log for everybody (readers stay below the oldest one).

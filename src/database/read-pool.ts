@@ -27,6 +27,8 @@ export interface ReadPool {
 export interface ReadPoolOptions {
   readonly url: string;
   readonly poolSize: number;
+  /** A statement that takes longer is broken off; 0 = never. */
+  readonly statementSeconds: number;
   readonly onTrouble: (message: string) => void;
 }
 
@@ -83,7 +85,12 @@ export function openReadPool(options: ReadPoolOptions): ReadPool {
   };
 }
 
-function openPool({ url, poolSize, onTrouble }: ReadPoolOptions): pg.Pool {
+function openPool({ url, poolSize, statementSeconds, onTrouble }: ReadPoolOptions): pg.Pool {
+  const settings = `
+    set default_transaction_read_only = on;
+    set statement_timeout = ${statementSeconds * 1000};
+    set jit = off;
+    set random_page_cost = 1.1`;
   const pool = new pg.Pool({
     connectionString: url,
     max: poolSize,
@@ -92,8 +99,11 @@ function openPool({ url, poolSize, onTrouble }: ReadPoolOptions): pg.Pool {
     keepAlive: true,
     maxUses: usesOfConnection,
     // Whatever goes wrong here, it changes nothing. Compiling (jit) costs more than these statements; and pages are read
-    // by their indexes, which the default price of a disk with a moving arm keeps PostgreSQL from.
-    options: '-c default_transaction_read_only=on -c jit=off -c random_page_cost=1.1',
+    // by their indexes, which the default price of a disk with a moving arm keeps PostgreSQL from. By SET, since
+    // `options` of the start would stand in the way of those in DATABASE_URL or PGOPTIONS.
+    // The pool waits for it, though its types do not say so.
+    // eslint-disable-next-line typescript/no-misused-promises
+    onConnect: async (client) => void (await client.query(settings)),
   });
   // Connections end when PostgreSQL does; the next statement gets a new one.
   pool.on('error', (error) => onTrouble(error.message));

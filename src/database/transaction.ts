@@ -12,7 +12,16 @@ export interface Actor {
 const worthRepeating = new Set(['40P01', '40001']);
 const tries = 5;
 /** statement_timeout. */
-const brokenOff = '57014';
+export const brokenOff = '57014';
+/** Connection failures and shutdowns of PostgreSQL, by SQLSTATE class; all pass. */
+const passing = /^(08|53|57P)/;
+const passingSystemCodes = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+]);
 /** A NUL in a text, in a text within JSON: PostgreSQL keeps none, so nothing can be called so. */
 export const unstorable = new Set(['22021', '22P05']);
 
@@ -63,6 +72,21 @@ export function postgresCode(error: unknown): string | undefined {
     if (code !== undefined && /^[0-9A-Z]{5}$/.test(code)) return code;
   }
   return undefined;
+}
+
+/** The database cannot be reached right now. */
+export function isPassing(error: unknown): boolean {
+  if (passing.test(postgresCode(error) ?? '')) return true;
+  for (let at = error, depth = 0; at instanceof Error && depth < 4; at = at.cause, depth++) {
+    if (passingSystemCodes.has(systemCode(at) ?? '')) return true;
+    if (
+      /Connection terminated|timeout exceeded when trying to connect|database system is/.test(
+        at.message,
+      )
+    )
+      return true;
+  }
+  return false;
 }
 
 /** A refusal that a trigger raised, as the program's own error; anything else unchanged. */

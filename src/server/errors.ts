@@ -1,20 +1,10 @@
 import { GraphQLError, type GraphQLFormattedError } from 'graphql';
-import { asRefusal, postgresCode } from '../database/transaction.ts';
-import { errorCodes, messageOf, SweepbookError, systemCode, type ErrorCode } from '../errors.ts';
+import { asRefusal, isPassing } from '../database/transaction.ts';
+import { errorCodes, messageOf, SweepbookError, type ErrorCode } from '../errors.ts';
 
 export interface FaultLog {
   error(facts: object, message: string): void;
 }
-
-/** Connection failures and shutdowns of PostgreSQL, by SQLSTATE class; all pass. */
-const passing = /^(08|53|57P)/;
-const passingSystemCodes = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'EPIPE',
-  'ETIMEDOUT',
-  'ENOTFOUND',
-]);
 
 /** What of an error may be told to a stranger: refusals as they are, all else as UNAVAILABLE or INTERNAL. */
 export function toRefusal(error: unknown, requestId: string, log: FaultLog): SweepbookError {
@@ -36,20 +26,6 @@ export function toRefusal(error: unknown, requestId: string, log: FaultLog): Swe
     `something went wrong inside the server: tell its operators the request id ${requestId}`,
     { requestId },
   );
-}
-
-function isPassing(error: unknown): boolean {
-  if (passing.test(postgresCode(error) ?? '')) return true;
-  for (let at = error, depth = 0; at instanceof Error && depth < 4; at = at.cause, depth++) {
-    if (passingSystemCodes.has(systemCode(at) ?? '')) return true;
-    if (
-      /Connection terminated|timeout exceeded when trying to connect|database system is/.test(
-        at.message,
-      )
-    )
-      return true;
-  }
-  return false;
 }
 
 /** The one place that turns errors into GraphQL: `extensions` has the code and the facts, nothing else. */

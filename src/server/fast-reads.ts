@@ -20,7 +20,7 @@ import { lateArguments } from '../api/read-model.ts';
 import { NotReadable, readStatement } from '../api/read-statement.ts';
 import type { Given } from '../database/late.ts';
 import { writeStatement, type ReadPool, type WrittenStatement } from '../database/read-pool.ts';
-import { postgresCode, unstorable } from '../database/transaction.ts';
+import { brokenOff, isPassing, postgresCode, unstorable } from '../database/transaction.ts';
 import { messageOf, SweepbookError } from '../errors.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { demandComplexity, limits, shapeRule } from './limits.ts';
@@ -45,6 +45,8 @@ interface Prepared {
   readonly variables: VariableUses;
   /** By viewer, and by the values of the variables that it depends on. */
   readonly statements: Map<string, WrittenStatement>;
+  /** Took too long as one statement: by performance.now(), until then it is for the resolvers, which ask in parts. */
+  slowUntil: number;
 }
 
 /** What the variables of a document are for. */
@@ -54,6 +56,9 @@ interface VariableUses {
   readonly hasDirectives: boolean;
 }
 
+/** How long the resolvers alone are asked what took too long, or anything when the database is away. */
+const slowRestMs = 60_000;
+const awayRestMs = 2000;
 const mostDocuments = 500;
 const longestDocument = 16 * 1024;
 const mostStatements = 50;
@@ -69,6 +74,7 @@ export class FastReads {
   /** The last used is the last. undefined = not for this road. */
   private readonly documents = new Map<string, Prepared | undefined>();
   private keptBytes = 0;
+  private awayUntil = 0;
 
   constructor(
     private readonly schema: GraphQLSchema,
@@ -79,8 +85,10 @@ export class FastReads {
 
   /** The text of the answer; undefined = to be answered by the plain road. */
   async answer(asked: AskedQuery, viewer: Viewer): Promise<string | undefined> {
+    const now = performance.now();
+    if (now < this.awayUntil) return undefined;
     const prepared = this.prepared(asked);
-    if (!prepared) return undefined;
+    if (!prepared || now < prepared.slowUntil) return undefined;
     try {
       const given = this.given(prepared, asked);
       if (!given) return undefined;
@@ -88,14 +96,23 @@ export class FastReads {
       if (data === null || data.includes(notReadable)) return undefined;
       return `{"data":${data}}\n`;
     } catch (error) {
-      if (error instanceof NotReadable && !prepared.variables.hasDirectives) {
-        this.keep(asked, undefined);
-      }
-      if (!isForPlainRoad(error)) {
-        this.log.warn({ error: messageOf(error) }, 'a fast read failed: the resolvers answer');
-      }
+      this.passOn(asked, prepared, error);
       return undefined;
     }
+  }
+
+  /** Why it is for the plain road; and for how long, lest everybody wait twice. */
+  private passOn(asked: AskedQuery, prepared: Prepared, error: unknown): void {
+    if (error instanceof NotReadable && !prepared.variables.hasDirectives) {
+      this.keep(asked, undefined);
+    }
+    if (isForPlainRoad(error)) return;
+    if (postgresCode(error) === brokenOff) {
+      prepared.slowUntil = performance.now() + slowRestMs;
+      return;
+    }
+    if (isPassing(error)) this.awayUntil = performance.now() + awayRestMs;
+    this.log.warn({ error: messageOf(error) }, 'a fast read failed: the resolvers answer');
   }
 
   /** The coerced variables of a request that is within the limits. Throws QUERY_TOO_COMPLEX. */
@@ -181,6 +198,7 @@ export class FastReads {
         fragments: new Map(fragments.map((fragment) => [fragment.name.value, fragment])),
         variables: variableUses(document),
         statements: new Map(),
+        slowUntil: 0,
       };
     } catch (error) {
       if (error instanceof GraphQLError) return undefined;
