@@ -194,7 +194,7 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
       onTrouble: trouble,
     });
     opened.add('event feed', async () => {
-      doorbell.close();
+      await doorbell.close();
       await listener.close();
       await feed.close();
     });
@@ -282,7 +282,7 @@ export async function runWorker(config: Config): Promise<void> {
         log.warn({ error: hideSecrets(message) }, 'worker: will listen again'),
     });
     opened.add('doorbell', async () => {
-      doorbell.close();
+      await doorbell.close();
       await listener.close();
     });
     opened.add('worker', () => worker.stop());

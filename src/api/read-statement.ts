@@ -215,7 +215,7 @@ class Statement {
     const alias = this.alias();
     const row = rowOf(alias);
     // Whether there is more is seen by reading one line more.
-    const isOnPage = asks('pageInfo') ? sql`${row.column(place)} <= ${asked.first}` : undefined;
+    const isOnPage = asks('pageInfo') ? sql`${row.column(place)} <= ${sizeOf(asked)}` : undefined;
     const node = (nodes: Nodes) => this.object(of, selections(nodes), row);
     const answer = this.members(type, fields, (nodes, definition) => {
       switch (definition.name) {
@@ -264,14 +264,14 @@ class Statement {
     return this.members(type, this.fieldsOf(type, sets), (_nodes, { name }) => {
       switch (name) {
         case 'hasNextPage':
-          return sql`(${count} > ${asked.first})::text`;
+          return sql`(${count} > ${sizeOf(asked)})::text`;
         case 'hasPreviousPage':
           // Counted too, so that there is one line of it however many the page has.
           return sql`case when ${count} >= 0 then ${sql.lit(asked.after ? 'true' : 'false')} end`;
         case 'startCursor':
           return orNull(cursorAt(page, line(sql`1`)));
         case 'endCursor':
-          return orNull(cursorAt(page, line(sql`least(${count}, ${asked.first})`)));
+          return orNull(cursorAt(page, line(sql`least(${count}, ${sizeOf(asked)})`)));
         default:
           throw new NotReadable(name);
       }
@@ -297,6 +297,8 @@ class Statement {
 const place = '__place';
 
 const selections = (nodes: Nodes) => nodes.flatMap((node) => node.selectionSet ?? []);
+
+const sizeOf = ({ first }: AskedPage) => (first instanceof Late ? first : sql.lit(first));
 
 const oneMore = (size: AskedPage['first']) =>
   size instanceof Late ? size.map((n) => n + 1) : size + 1;

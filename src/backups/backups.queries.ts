@@ -7,6 +7,7 @@ import {
   type OrderKey,
   type Page,
   type PageArguments,
+  type PageQuery,
   type Walk,
 } from '../database/page.ts';
 import { asMoment, timeIn, type TimeConditions } from '../database/range-filter.ts';
@@ -123,29 +124,29 @@ function ofFilesNamed(filter: NameConditions): RawBuilder<unknown> {
  * Backup records in the order in which they were asked for; if the filter is on updatedAt, those that
  * changed longest ago first.
  */
+export function backupsPage(viewer: Viewer, filter: BackupConditions): PageQuery {
+  demand(viewer, 'readBackups');
+  const order = filter.updatedAt?.gte || filter.updatedAt?.lt ? 'UPDATED_AT' : 'REQUESTED_AT';
+  const { walks, rest } = walksOf(filter, order);
+  return {
+    order: `backups:${order.toLowerCase()}`,
+    keys: orderKeys[order],
+    select: backupColumns,
+    from: backupTables,
+    where: backupConditions(rest),
+    walks,
+    overlap: true,
+    countWhere: backupConditions(filter),
+  };
+}
+
 export async function listBackups(
   db: Db,
   viewer: Viewer,
   filter: BackupConditions,
   page: PageArguments,
 ): Promise<Page<BackupRow>> {
-  demand(viewer, 'readBackups');
-  const order = filter.updatedAt?.gte || filter.updatedAt?.lt ? 'UPDATED_AT' : 'REQUESTED_AT';
-  const { walks, rest } = walksOf(filter, order);
-  return readPage<BackupRow>(
-    db,
-    {
-      order: `backups:${order.toLowerCase()}`,
-      keys: orderKeys[order],
-      select: backupColumns,
-      from: backupTables,
-      where: backupConditions(rest),
-      walks,
-      overlap: true,
-      countWhere: backupConditions(filter),
-    },
-    page,
-  );
+  return readPage<BackupRow>(db, backupsPage(viewer, filter), page);
 }
 
 /**

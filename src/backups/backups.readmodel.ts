@@ -1,9 +1,16 @@
 import { visibleFile } from '../access/visibility.ts';
-import { nodeIdSql, type Reader, type ReadModel } from '../api/read-model.ts';
+import { askedPage, nodeIdSql, type Reader, type ReadModel } from '../api/read-model.ts';
 import { Late } from '../database/late.ts';
+import { pageLimits } from '../database/page.ts';
 import { sql } from '../database/sql.ts';
 import { fileColumns, fileTables } from '../files/files.queries.ts';
-import { backupColumns, backupTables, firstCopyFirst, visibleBackup } from './backups.queries.ts';
+import {
+  backupColumns,
+  backupsPage,
+  backupTables,
+  firstCopyFirst,
+  visibleBackup,
+} from './backups.queries.ts';
 
 export const backupModel: ReadModel = {
   columns: [
@@ -62,4 +69,12 @@ export const fileBackupFields: Record<'backups' | 'accessUrl', Reader> = {
         else (select case when not odd then url end from (${url}) copy) end`,
     };
   },
+};
+
+export const backupRoots: Record<'backupRecords', Reader> = {
+  backupRecords: (_row, args, { viewer }) => ({
+    of: 'BackupRecord',
+    asked: askedPage(args, pageLimits.others),
+    page: backupsPage(viewer, args['filter'] ?? {}),
+  }),
 };

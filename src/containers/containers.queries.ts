@@ -2,7 +2,7 @@ import type { Viewer } from '../access/policy.ts';
 import { visibleDataset } from '../access/visibility.ts';
 import { nameIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
-import { readPage, type Page, type PageArguments } from '../database/page.ts';
+import { readPage, type Page, type PageArguments, type PageQuery } from '../database/page.ts';
 import { allOf, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts';
 import type { Place } from '../events/events.queries.ts';
 import type { ContainerChangeKind } from './containers.rules.ts';
@@ -30,7 +30,8 @@ export interface ContainerRow extends TotalsRow {
   readonly createdBy: string;
 }
 
-const containerColumns = sql`c.id, c.name, c.owner, c.description, c.dataset_count as "datasetCount",
+/** Over the alias c (containers). */
+export const containerColumns = sql`c.id, c.name, c.owner, c.description, c.dataset_count as "datasetCount",
   c.suspended_count as "suspendedCount", c.file_count as "fileCount", c.size_bytes as "sizeBytes",
   c.event_count as "eventCount", case when c.luminosity_run_count > 0 then c.luminosity end as luminosity,
   c.version, c.changed_at as "changedAt", c.created_at as "createdAt", c.created_by as "createdBy"`;
@@ -69,7 +70,21 @@ function containerConditions(viewer: Viewer, filter: ContainerConditions): RawBu
   ]);
 }
 
-/** Containers by name. */
+/** Containers by name; `of` narrows them to what belongs to something. */
+export function containersPage(
+  viewer: Viewer,
+  filter: ContainerConditions,
+  of?: RawBuilder<unknown>,
+): PageQuery {
+  return {
+    order: 'containers:NAME',
+    keys: [{ sql: sql`c.name`, type: 'text' }],
+    select: containerColumns,
+    from: sql`containers c`,
+    where: allOf([of, containerConditions(viewer, filter)]),
+  };
+}
+
 export async function listContainers(
   db: Db,
   viewer: Viewer,
@@ -77,21 +92,11 @@ export async function listContainers(
   page: PageArguments,
   of?: RawBuilder<unknown>,
 ): Promise<Page<ContainerRow>> {
-  return readPage<ContainerRow>(
-    db,
-    {
-      order: 'containers:NAME',
-      keys: [{ sql: sql`c.name`, type: 'text' }],
-      select: containerColumns,
-      from: sql`containers c`,
-      where: allOf([of, containerConditions(viewer, filter)]),
-    },
-    page,
-  );
+  return readPage<ContainerRow>(db, containersPage(viewer, filter, of), page);
 }
 
 /** The containers that hold a dataset, also while it is bad: who sees it then may know. */
-export const containersOfDataset = (datasetId: number): RawBuilder<unknown> =>
+export const containersOfDataset = (datasetId: unknown): RawBuilder<unknown> =>
   sql`c.id in (select container_id from container_datasets where dataset_id = ${datasetId})`;
 
 /** Whether a container fits a filter; for feeds. */

@@ -14,6 +14,7 @@ const leastGapMs = 50;
 
 export class Doorbell {
   private timer: NodeJS.Timeout | undefined;
+  private sending: Promise<void> = Promise.resolve();
   private lastRingAt = 0;
   private readonly db: Db;
 
@@ -25,7 +26,9 @@ export class Doorbell {
   ring(): void {
     if (this.timer !== undefined) return;
     const wait = Math.max(0, this.lastRingAt + leastGapMs - Date.now());
-    this.timer = setTimeout(() => void this.send(), wait);
+    this.timer = setTimeout(() => {
+      this.sending = this.send();
+    }, wait);
     this.timer.unref();
   }
 
@@ -39,9 +42,11 @@ export class Doorbell {
     }
   }
 
-  close(): void {
+  /** Waits for a ring that is on its way: the pool would never end if it closed just as that got its connection. */
+  async close(): Promise<void> {
     clearTimeout(this.timer);
     this.timer = undefined;
+    await this.sending;
   }
 }
 

@@ -133,7 +133,7 @@ export function pageStatement(
   const one = (walk: Walk) => sql<Record<string, unknown>>`
     select ${query.select}, ${keyColumns} from ${from}
     where ${allOf([query.where, walk.where, ...boundsOf(query.keys, walk, place)])}
-    order by ${orderOf(query.keys, walk)} limit ${limit}`;
+    order by ${orderOf(query.keys, walk)} ${atMost(limit)}`;
   const walks = query.walks ?? [];
   if (walks.length < 2) return one(walks[0] ?? {});
   const order = query.keys.map((key, i) =>
@@ -143,8 +143,12 @@ export function pageStatement(
     select * from (${sql.join(
       walks.map((walk) => sql`(${one(walk)})`),
       query.overlap ? sql` union ` : sql` union all `,
-    )}) as p order by ${sql.join(order)} limit ${limit}`;
+    )}) as p order by ${sql.join(order)} ${atMost(limit)}`;
 }
+
+/** A size that is known stands in the text: plans that are kept are made for it. */
+const atMost = (limit: number | Late<number>): RawBuilder<unknown> =>
+  sql`limit ${typeof limit === 'number' ? sql.lit(limit) : limit}`;
 
 function orderOf(keys: readonly OrderKey[], { pins = [] }: Walk): RawBuilder<unknown> {
   const parts = [

@@ -6,13 +6,15 @@ import {
   PostgresQueryCompiler,
 } from 'kysely';
 import pg from 'pg';
-import { parametersFor, type Given } from './late.ts';
+import { Late, parametersFor, type Given } from './late.ts';
 import type { RawBuilder } from './sql.ts';
 
 /** A statement that was written once, to be run with many values. */
 export interface WrittenStatement {
   readonly text: string;
   readonly parameters: readonly unknown[];
+  /** PostgreSQL may keep its plan. */
+  readonly isKept: boolean;
   /** How often it was run. */
   uses: number;
 }
@@ -42,9 +44,19 @@ const compiler = new Kysely<Record<string, never>>({
   },
 });
 
-export function writeStatement(statement: RawBuilder<unknown>): WrittenStatement {
+/**
+ * A plan that is kept is made for any values: good where they are names, page sizes and places in a list, and bad where
+ * a filter may fit nearly everything or next to nothing. `principal` is compared for equality alone.
+ */
+export function writeStatement(
+  statement: RawBuilder<unknown>,
+  principal: string,
+): WrittenStatement {
   const { sql, parameters } = statement.compile(compiler);
-  return { text: sql, parameters, uses: 0 };
+  const isKept =
+    sql.length <= longestKept &&
+    parameters.every((value) => value instanceof Late || value === principal);
+  return { text: sql, parameters, isKept, uses: 0 };
 }
 
 /** PostgreSQL keeps the plan of what is asked again and again, on each connection for as long as that lives. */
@@ -60,9 +72,10 @@ export function openReadPool(options: ReadPoolOptions): ReadPool {
   const pool = openPool(options);
   const names = new Map<string, string>();
   let made = 0;
-  const nameOf = ({ text, uses }: WrittenStatement) => {
+  const nameOf = ({ text, isKept, uses }: WrittenStatement) => {
+    if (!isKept || uses < usesBeforeKept) return undefined;
     const known = names.get(text);
-    if (known !== undefined || uses < usesBeforeKept || text.length > longestKept) return known;
+    if (known !== undefined) return known;
     if (names.size >= mostNames) names.clear();
     const name = `read ${++made}`;
     names.set(text, name);
@@ -85,12 +98,12 @@ export function openReadPool(options: ReadPoolOptions): ReadPool {
   };
 }
 
+/** Compiling costs more than these statements. */
+export const plannerSettings = 'set jit = off';
+
 function openPool({ url, poolSize, statementSeconds, onTrouble }: ReadPoolOptions): pg.Pool {
-  const settings = `
-    set default_transaction_read_only = on;
-    set statement_timeout = ${statementSeconds * 1000};
-    set jit = off;
-    set random_page_cost = 1.1`;
+  const settings = `${plannerSettings}; set default_transaction_read_only = on;
+    set statement_timeout = ${statementSeconds * 1000}`;
   const pool = new pg.Pool({
     connectionString: url,
     max: poolSize,
@@ -98,9 +111,8 @@ function openPool({ url, poolSize, statementSeconds, onTrouble }: ReadPoolOption
     connectionTimeoutMillis: 10_000,
     keepAlive: true,
     maxUses: usesOfConnection,
-    // Whatever goes wrong here, it changes nothing. Compiling (jit) costs more than these statements; and pages are read
-    // by their indexes, which the default price of a disk with a moving arm keeps PostgreSQL from. By SET, since
-    // `options` of the start would stand in the way of those in DATABASE_URL or PGOPTIONS.
+    // Whatever goes wrong here, it changes nothing. By SET, since `options` of the start would stand in the way of those
+    // in DATABASE_URL or PGOPTIONS.
     // The pool waits for it, though its types do not say so.
     // eslint-disable-next-line typescript/no-misused-promises
     onConnect: async (client) => void (await client.query(settings)),

@@ -3,7 +3,6 @@ import { afterOptions, firstOptions, toConnection, type Connection } from '../ap
 import type { Context } from '../api/context.ts';
 import { SafeInt } from '../api/scalars.ts';
 import { checkedFirst, pageLimits } from '../database/page.ts';
-import { sql } from '../database/sql.ts';
 import type { RunRow } from '../runs/runs.queries.ts';
 import { loadRuns } from '../runs/runs.resolver.ts';
 import type { RunVerdict as VerdictName } from '../runs/runs.rules.ts';
@@ -17,7 +16,7 @@ import {
   type DatasetRunTotals as Totals,
 } from './dataset-runs.queries.ts';
 import { DatasetRunConnection, DatasetRunTotals, DatasetRunType } from './dataset-runs.schema.ts';
-import { listDatasets, type DatasetRow } from './datasets.queries.ts';
+import { datasetsOfRun, listDatasets, type DatasetRow } from './datasets.queries.ts';
 import { loadDatasets } from './datasets.resolver.ts';
 import { DatasetConnection, DatasetType } from './datasets.schema.ts';
 
@@ -124,8 +123,7 @@ export class RunDatasetsResolver {
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<DatasetRow>> {
     const page = { first: checkedFirst(first, pageLimits.others), after };
-    const of = sql`d.id in (select x.dataset_id from dataset_runs x
-      where x.source = ${run.source} and x.number = ${run.number})`;
+    const of = datasetsOfRun(run);
     return toConnection(await listDatasets(db.fork(), viewer, 'all', 'NAME', page, of));
   }
 }

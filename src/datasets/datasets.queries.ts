@@ -233,6 +233,13 @@ export async function listDatasets(
 export const datasetsOfFile = (id: unknown): RawBuilder<unknown> =>
   sql`d.id in (select dataset_id from dataset_files where file_id = ${id})`;
 
+/** The datasets that hold data of a run: condition on datasets d. Its source and number are values or columns. */
+export const datasetsOfRun = (run: {
+  readonly source: unknown;
+  readonly number: unknown;
+}): RawBuilder<unknown> =>
+  sql`d.id in (select x.dataset_id from dataset_runs x where x.source = ${run.source} and x.number = ${run.number})`;
+
 export interface BadMarkRow {
   readonly datasetId: number;
   readonly reason: string;

@@ -9,6 +9,7 @@ import {
   datasetColumns,
   datasetIsNamed,
   datasetsOfFile,
+  datasetsOfRun,
   datasetsPage,
 } from './datasets.queries.ts';
 
@@ -16,6 +17,8 @@ export const badMarkModel: ReadModel = {
   columns: ['reason', 'markedBy', 'markedAt'],
   fields: {},
 };
+
+export const runRangeModel: ReadModel = { columns: ['first', 'last'], fields: {} };
 
 export const datasetModel: ReadModel = {
   columns: [
@@ -35,6 +38,7 @@ export const datasetModel: ReadModel = {
     'confirmedCount',
     'sizeBytes',
     'eventCount',
+    'runCount',
     'luminosity',
     'version',
     'createdAt',
@@ -52,6 +56,17 @@ export const datasetModel: ReadModel = {
         orderBy: sql`id`,
       },
     }),
+    runRange: (dataset) => {
+      const [first, last] = [dataset.column('firstRun'), dataset.column('lastRun')];
+      return {
+        of: 'RunRange',
+        one: {
+          select: sql`${first} as first, ${last} as last`,
+          from: sql`(values (1)) as one`,
+          where: sql`${first} is not null and ${last} is not null`,
+        },
+      };
+    },
     files: (dataset, args, { viewer }) => ({
       of: 'File',
       asked: askedPage(args, pageLimits.files),
@@ -76,12 +91,25 @@ export const datasetModel: ReadModel = {
   },
 };
 
-/** Field of File. */
+/** Fields of File and of Run. */
 export const fileDatasetFields: Record<'datasets', Reader> = {
   datasets: (file, args, { viewer }) => ({
     of: 'Dataset',
     asked: askedPage(args, pageLimits.others),
     page: datasetsPage(viewer, 'all', 'NAME', datasetsOfFile(file.column('id'))),
+  }),
+};
+
+export const runDatasetFields: Record<'datasets', Reader> = {
+  datasets: (run, args, { viewer }) => ({
+    of: 'Dataset',
+    asked: askedPage(args, pageLimits.others),
+    page: datasetsPage(
+      viewer,
+      'all',
+      'NAME',
+      datasetsOfRun({ source: run.column('source'), number: run.column('number') }),
+    ),
   }),
 };
 

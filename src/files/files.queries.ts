@@ -268,6 +268,11 @@ export const runsOfFile = (id: unknown): RunsOf => ({
     union all select run_id from files where id = ${id})`,
 });
 
+/** Files with data of a run: condition on files f. `id` is a number or a column. */
+export const filesOfRun = (id: unknown): RawBuilder<unknown> =>
+  sql`f.id in (select file_id from file_runs where run_id = ${id}
+    union all select id from files where run_id = ${id})`;
+
 /** The files of a dataset, by LFN; what is seen of a dataset is seen of its files. */
 function inDataset(viewer: Viewer, id: RawBuilder<unknown>, filter: FileConditions): PageQuery {
   return {

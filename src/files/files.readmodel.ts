@@ -1,24 +1,41 @@
 import { may } from '../access/policy.ts';
 import { visibleFile } from '../access/visibility.ts';
-import { askedPage, nodeIdSql, noRows, type Reader, type ReadModel } from '../api/read-model.ts';
+import {
+  askedPage,
+  nodeIdSql,
+  noRows,
+  type ReadArguments,
+  type Reader,
+  type ReadModel,
+  type Reading,
+  type Source,
+} from '../api/read-model.ts';
 import { pageLimits } from '../database/page.ts';
-import { sql } from '../database/sql.ts';
+import { sql, type RawBuilder } from '../database/sql.ts';
 import { runsOfPage } from '../runs/runs.queries.ts';
 import {
   fileColumns,
   fileIsNamed,
+  filesOfRun,
   filesPage,
   fileTables,
   replicaColumns,
   replicaTables,
   runsOfFile,
 } from './files.queries.ts';
-import { inputsOf } from './parentage.queries.ts';
+import { childrenOf, inputsOf, parentsOf } from './parentage.queries.ts';
 
 export const replicaModel: ReadModel = {
   columns: ['volume', 'path', 'status', 'createdAt'],
   fields: {},
 };
+
+/** Those that a condition on files f tells, by LFN. */
+const filesOf = (of: RawBuilder<unknown>, args: ReadArguments, { viewer }: Reading): Source => ({
+  of: 'File',
+  asked: askedPage(args, pageLimits.files),
+  page: filesPage(viewer, args['filter'] ?? {}, { of, order: 'LFN' }),
+});
 
 const fields: Record<string, Reader> = {
   id: (file) => ({ value: nodeIdSql('File', file.column('id')) }),
@@ -27,14 +44,9 @@ const fields: Record<string, Reader> = {
     asked: askedPage(args, pageLimits.others),
     page: runsOfPage(viewer, runsOfFile(file.column('id'))),
   }),
-  inputs: (file, args, { viewer }) => ({
-    of: 'File',
-    asked: askedPage(args, pageLimits.files),
-    page: filesPage(viewer, args['filter'] ?? {}, {
-      of: inputsOf(file.column('id')),
-      order: 'LFN',
-    }),
-  }),
+  inputs: (file, args, reading) => filesOf(inputsOf(file.column('id')), args, reading),
+  parents: (file, args, reading) => filesOf(parentsOf(file.column('id')), args, reading),
+  children: (file, args, reading) => filesOf(childrenOf(file.column('id')), args, reading),
   mergedInto: (file, _args, { viewer }) => ({
     of: 'File',
     one: {
@@ -74,6 +86,11 @@ export const fileModel: ReadModel = {
     'isBackedUp',
   ],
   fields,
+};
+
+/** Field of Run. */
+export const runFileFields: Record<'files', Reader> = {
+  files: (run, args, reading) => filesOf(filesOfRun(run.column('id')), args, reading),
 };
 
 export const fileRoots: Record<'file' | 'files', Reader> = {

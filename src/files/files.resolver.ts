@@ -5,13 +5,13 @@ import { afterOptions, firstOptions, toConnection, type Connection } from '../ap
 import { countOutcomes } from '../api/inputs.ts';
 import { nodeName, writeNodeId } from '../api/node.ts';
 import { checkedFirst, pageLimits } from '../database/page.ts';
-import { sql } from '../database/sql.ts';
 import type { EventRow } from '../events/events.queries.ts';
 import { EventType } from '../events/events.schema.ts';
 import { listRunsOf, type RunRow } from '../runs/runs.queries.ts';
 import { RunConnection, RunType } from '../runs/runs.schema.ts';
 import {
   filesByIds,
+  filesOfRun,
   findFile,
   listFiles,
   replicasOf,
@@ -162,9 +162,7 @@ export class RunFilesResolver {
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<FileRow>> {
     const page = { first: checkedFirst(first, pageLimits.files), after };
-    const of = sql`f.id in (select file_id from file_runs where run_id = ${run.id}
-      union all select id from files where run_id = ${run.id})`;
-    const asked = { of, order: 'LFN' as const };
+    const asked = { of: filesOfRun(run.id), order: 'LFN' as const };
     return toConnection(await listFiles(db.fork(), viewer, filter ?? {}, page, asked));
   }
 }

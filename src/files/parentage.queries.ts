@@ -28,9 +28,9 @@ export interface Relatives {
 export const inputsOf = (fileId: unknown): RawBuilder<unknown> =>
   sql`f.id in (select mi.input_file_id from merge_inputs mi join merges m on m.id = mi.merge_id
     where m.output_file_id = ${fileId})`;
-export const parentsOf = (fileId: number): RawBuilder<unknown> =>
+export const parentsOf = (fileId: unknown): RawBuilder<unknown> =>
   sql`f.id in (select parent_id from file_parents where file_id = ${fileId})`;
-export const childrenOf = (fileId: number): RawBuilder<unknown> =>
+export const childrenOf = (fileId: unknown): RawBuilder<unknown> =>
   sql`f.id in (select file_id from file_parents where parent_id = ${fileId})`;
 
 /** One generation on from w: inputs of the merge and parents, or what it went into and children. */

@@ -1,7 +1,7 @@
 import type { Viewer } from '../access/policy.ts';
 import type { Db } from '../database/orm.ts';
 import type { Page, PageArguments } from '../database/page.ts';
-import { allOf, firstRow, rows, sql } from '../database/sql.ts';
+import { allOf, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts';
 import {
   eventsAfter,
   readPlace,
@@ -53,17 +53,27 @@ export interface VerdictRow {
 }
 
 export const mostVerdicts = 100;
+const verdictColumns = sql`e.from_state as "from", e.to_state as "to", e.reason as comment, e.actor,
+  e.occurred_at as "occurredAt"`;
+/** The last hundred words on a run, in any order, as e; `runId` is a column. */
+const verdictTable = (runId: RawBuilder<unknown>) => sql`(
+  select * from events e where e.run_id = ${runId} and e.kind = 'RUN_VERDICT'
+  order by e.xid desc, e.id desc limit ${sql.lit(mostVerdicts)}) e`;
+
+/** Of one run, oldest first. */
+export const verdictRows = (runId: RawBuilder<unknown>) => ({
+  select: verdictColumns,
+  from: verdictTable(runId),
+  orderBy: sql`e.xid, e.id`,
+});
 
 /** What DQM said of these runs, oldest first; of each the last hundred words. */
 export async function verdictsOf(db: Db, runIds: readonly number[]): Promise<VerdictRow[]> {
   return rows(
     db,
     sql<VerdictRow>`
-    select i.id as "runId", e.from_state as "from", e.to_state as "to", e.reason as comment, e.actor,
-      e.occurred_at as "occurredAt"
-    from unnest(${runIds}::bigint[]) i (id) cross join lateral (
-      select * from events e where e.run_id = i.id and e.kind = 'RUN_VERDICT'
-      order by e.xid desc, e.id desc limit ${mostVerdicts}) e
+    select i.id as "runId", ${verdictColumns}
+    from unnest(${runIds}::bigint[]) i (id) cross join lateral ${verdictTable(sql`i.id`)}
     order by i.id, e.xid, e.id`,
   );
 }

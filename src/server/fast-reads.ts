@@ -144,6 +144,7 @@ export class FastReads {
         readModels,
         { viewer, stores },
       ),
+      viewer.principal,
     );
     if (statements.size >= mostStatements) statements.clear();
     statements.set(key, statement);

@@ -152,7 +152,7 @@ test('its connections take the options of the URL, only read, and end what takes
     statementSeconds: 7,
     onTrouble: () => undefined,
   });
-  const ran = (text: string) => pool.text({ text, parameters: [], uses: 0 }, {});
+  const ran = (text: string) => pool.text({ text, parameters: [], isKept: false, uses: 0 }, {});
   try {
     const setting = (name: string) => ran(`select current_setting('${name}')`);
     expect(await setting('search_path')).toBe('pg_catalog,public');

@@ -4,8 +4,13 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { anonymous, type Viewer } from '../../src/access/policy.ts';
 import { Context, type Means } from '../../src/api/context.ts';
+import { writeCursor } from '../../src/database/cursor.ts';
 import type { Db } from '../../src/database/orm.ts';
+import { parametersFor } from '../../src/database/late.ts';
+import { plannerSettings } from '../../src/database/read-pool.ts';
+import { FastReads } from '../../src/server/fast-reads.ts';
 import { makeSchema } from '../../src/server/schema.ts';
+import { OpenStores } from '../../src/storage/open.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { buildLargeWorld } from './large-world.ts';
 
@@ -28,6 +33,8 @@ const mostRows = 25_000;
 interface Statement {
   readonly sql: string;
   readonly parameters: readonly unknown[];
+  /** Its plan may be kept. */
+  readonly isKept?: boolean;
 }
 
 let database: TestDatabase;
@@ -80,6 +87,36 @@ async function statementsOf(query: string, viewer: Viewer): Promise<Statement[]>
   return [...sent];
 }
 
+const fastReads = new FastReads(
+  schema,
+  new OpenStores(),
+  {
+    // Nothing is answered: what would have been sent is kept, and its plan looked at.
+    text: async (statement, given) => {
+      const { text, parameters, isKept } = statement;
+      sent.push({ sql: text, parameters: parametersFor(parameters, given), isKept });
+      return null;
+    },
+    close: async () => undefined,
+  },
+  {
+    warn(facts) {
+      throw new Error(JSON.stringify(facts));
+    },
+  },
+);
+
+/** The statement of the fast road; none = it passes the question on. */
+async function fastStatementsOf(
+  query: string,
+  viewer: Viewer,
+  variables = {},
+): Promise<Statement[]> {
+  sent.length = 0;
+  await fastReads.answer({ query, operationName: undefined, variables }, viewer);
+  return [...sent];
+}
+
 interface PlanNode {
   readonly 'Node Type': string;
   readonly 'Relation Name'?: string;
@@ -92,13 +129,38 @@ interface PlanNode {
 
 const nodesOf = (node: PlanNode): PlanNode[] => [node, ...(node.Plans ?? []).flatMap(nodesOf)];
 
+function asLiteral(value: unknown): string {
+  if (value == null) return 'null';
+  if (value instanceof Date) return pg.escapeLiteral(value.toISOString());
+  const text = Array.isArray(value)
+    ? `{${value.map((item) => JSON.stringify(item)).join()}}`
+    : `${value as string | number | boolean}`;
+  return pg.escapeLiteral(text);
+}
+
+type Explained = pg.QueryResult<{ 'QUERY PLAN': { Plan: PlanNode }[] }>;
+
+const nodesIn = ({ rows }: Explained): PlanNode[] =>
+  rows.flatMap((row) => row['QUERY PLAN'].flatMap(({ Plan }) => nodesOf(Plan)));
+
+const explain = 'explain (analyze, timing off, format json)';
+
 /** The plan of a statement as PostgreSQL makes it for these very values, with what it read. */
 async function planOf({ sql, parameters }: Statement): Promise<PlanNode[]> {
-  const { rows } = await client.query<{ 'QUERY PLAN': { Plan: PlanNode }[] }>(
-    `explain (analyze, timing off, format json) ${sql}`,
-    [...parameters],
-  );
-  return rows.flatMap((row) => row['QUERY PLAN'].flatMap(({ Plan }) => nodesOf(Plan)));
+  return nodesIn(await client.query(`${explain} ${sql}`, [...parameters]));
+}
+
+/** The plan that PostgreSQL keeps when the statement is prepared and asked again and again, as the fast road does. */
+async function keptPlanOf({ sql, parameters }: Statement): Promise<PlanNode[]> {
+  const values = parameters.map(asLiteral);
+  const execute = `execute kept${values.length > 0 ? `(${values.join(', ')})` : ''}`;
+  await client.query(`prepare kept as ${sql}`);
+  try {
+    for (let use = 0; use < 5; use++) await client.query(`explain ${execute}`);
+    return nodesIn(await client.query(`${explain} ${execute}`));
+  } finally {
+    await client.query('deallocate kept');
+  }
 }
 
 const rowsRead = (node: PlanNode) =>
@@ -114,10 +176,27 @@ async function faultsOf(query: string, viewer: Viewer): Promise<string[]> {
   return faultsIn(await statementsOf(query, viewer));
 }
 
-async function faultsIn(statements: readonly Statement[]): Promise<string[]> {
+/** The same for the fast road, for the first time and for ever after; undefined = it passes the question on. */
+async function fastFaultsOf(
+  query: string,
+  viewer: Viewer,
+  variables = {},
+): Promise<string[] | undefined> {
+  const statements = await fastStatementsOf(query, viewer, variables);
+  if (statements.length === 0) return undefined;
+  await client.query(plannerSettings);
+  try {
+    const kept = statements.filter(({ isKept }) => isKept);
+    return [...(await faultsIn(statements)), ...(await faultsIn(kept, keptPlanOf))];
+  } finally {
+    await client.query('reset jit');
+  }
+}
+
+async function faultsIn(statements: readonly Statement[], plan = planOf): Promise<string[]> {
   const faults: string[] = [];
   for (const statement of statements) {
-    const nodes = await planOf(statement);
+    const nodes = await plan(statement);
     for (const node of nodes) {
       const table = node['Relation Name'] ?? '';
       if (node['Node Type'] === 'Seq Scan' && bigTables.has(table) && rowsRead(node) > 0) {
@@ -271,8 +350,56 @@ describe.each(Object.entries(viewers))('asked by %s', (who, viewer) => {
     who === 'operator'
       ? [...questions, ...list('backupRecords', backupFilters, 'status file { lfn }')]
       : questions;
+  let byFastRoad = 0;
   test.each(asked)('%s', async (query) => {
     expect(await faultsOf(query, viewer)).toEqual([]);
+    const fast = await fastFaultsOf(query, viewer);
+    if (fast) byFastRoad++;
+    expect(fast ?? []).toEqual([]);
+  });
+
+  test('and most of it by the fast road', () => {
+    expect(byFastRoad / asked.length).toBeGreaterThan(0.5);
+  });
+});
+
+const pages: [string, Record<string, unknown>][] = [
+  [
+    'query ($name: String!) { dataset(name: $name) { name status fileCount badMark { reason } } }',
+    { name: 'AllEvents-R11-3998' },
+  ],
+  [
+    'query ($name: String!, $first: Int, $after: String) { dataset(name: $name) { files(first: $first, after: $after) { nodes { lfn backups { status } } } } }',
+    {
+      name: 'Everything',
+      first: 100,
+      after: writeCursor('files:lfn', ['/store/R06/ds2000/f60000']),
+    },
+  ],
+  [
+    'query ($first: Int, $after: String) { files(first: $first, after: $after) { nodes { lfn backups { status } } pageInfo { endCursor hasNextPage } } }',
+    { first: 100, after: writeCursor('files:lfn', ['/store/R06/ds2000/f60000']) },
+  ],
+  [
+    'query ($first: Int) { datasets(first: $first, orderBy: SIZE_DESC) { nodes { name } pageInfo { endCursor } } }',
+    { first: 100 },
+  ],
+  [
+    'query ($first: Int) { runs(first: $first) { nodes { number datasets(first: $first) { nodes { name } } } } }',
+    { first: 20 },
+  ],
+  [
+    'query ($lfn: String!) { file(lfn: $lfn) { backups { status } runs { nodes { number } } datasets { nodes { name } } } }',
+    { lfn: '/store/R11/ds3998/f119950' },
+  ],
+];
+
+describe.each(Object.entries(viewers))('kept for %s', (_who, viewer) => {
+  test.each(pages)('%s', async (query, variables) => {
+    const statements = await fastStatementsOf(query, viewer, variables);
+    const ofDataset = query.includes('dataset(name');
+    expect(statements.map(({ isKept }) => isKept || !ofDataset)).toEqual([true]);
+    expect(await fastFaultsOf(query, viewer, variables)).toEqual([]);
   });
 });
 
