@@ -144,11 +144,23 @@ export interface Load {
 export async function load(
   url: string,
   bodies: readonly string[],
-  { seconds, connections = 8 }: { seconds: number; connections?: number },
+  {
+    seconds,
+    connections = 8,
+    token,
+  }: { seconds: number; connections?: number; token?: string | undefined },
 ): Promise<Load> {
   const child = spawn(process.execPath, [programOf('load')], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
-  child.stdin.end(JSON.stringify({ url, bodies, connections, seconds, headers: {} }));
+  child.stdin.end(
+    JSON.stringify({
+      url,
+      bodies,
+      connections,
+      seconds,
+      headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+    }),
+  );
   return JSON.parse(await text(child.stdout)) as Load;
 }

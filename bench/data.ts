@@ -68,6 +68,7 @@ function loading({ datasets, filesEach }: Size): string[][] {
   const kind = `(array['SP','SP','SP','PR','SKIM'])[1 + d % 5]`;
   const lfn = `format('/store/%s/R24/%s/file%s.root', ${kind}, lpad(d::text, 6, '0'), lpad((n % ${filesEach})::text, 6, '0'))`;
   const of = `generate_series(0, ${files - 1}) n, lateral (select n / ${filesEach} as d) x`;
+  const bytes = `${filesEach}::bigint * 2000000000 - ${(filesEach * (filesEach - 1)) / 2}`;
   const hex = (salt: string) => `md5(n::text || '${salt}')`;
   return [
     [
@@ -78,18 +79,19 @@ function loading({ datasets, filesEach }: Size): string[][] {
          timestamptz '2026-02-01'
        from generate_series(0, ${datasets - 1}) d`,
       `insert into datasets (name, kind, status, owner, stream, release, description, file_count, confirmed_count,
-         size_bytes, event_count, created_at, created_by, backed_up_at, closed_at)
+         size_bytes, event_count, created_at, created_by, backed_up_at, closed_at, run_count, luminosity,
+         luminosity_run_count, first_run, last_run)
        select format('bench-%s', lpad(d::text, 6, '0')), ${kind}, 'CLOSED', 'producer', 'AllEvents', 'R24',
-         'made for a measurement', ${filesEach}, ${filesEach}, ${filesEach}::bigint * 2000000000, ${filesEach} * 15000,
+         'made for a measurement', ${filesEach}, ${filesEach}, ${bytes}, ${filesEach} * 15000,
          timestamptz '2026-01-01' + d * interval '1 minute', 'producer', timestamptz '2026-03-01',
-         timestamptz '2026-03-01' + d * interval '1 second'
+         timestamptz '2026-03-01' + d * interval '1 second', 1, 0.5, 1, 10000 + d, 10000 + d
        from generate_series(0, ${datasets - 1}) d`,
     ],
     [
       `insert into files (id, lfn, kind, site_id, stream, release, size_bytes, adler32, sha256, event_count,
          confirmed_copies, created_at, created_by)
        overriding system value
-       select n + 1, ${lfn}, 'MERGED_FILE', (select min(id) from sites), 'AllEvents', 'R24', 2000000000 - n % 1000,
+       select n + 1, ${lfn}, 'MERGED_FILE', (select min(id) from sites), 'AllEvents', 'R24', 2000000000 - n % ${filesEach},
          left(${hex('a')}, 8), ${hex('b')} || ${hex('c')}, 15000, 1, timestamptz '2026-01-02', 'producer'
        from ${of}`,
       `insert into dataset_files (dataset_id, file_id, lfn, added_by)
@@ -98,10 +100,24 @@ function loading({ datasets, filesEach }: Size): string[][] {
       `insert into backup_records (file_id, store_id, status, requested_by, requested_at, attempt, answered_attempt,
          worker, store_key, stored_size_bytes, stored_adler32, stored_sha256, evidence, copied_at, confirmed_at)
        select n + 1, (select min(id) from mass_stores), 'CONFIRMED', 'producer', timestamptz '2026-01-02', 1, 1,
-         'worker', substr(${lfn}, 2), 2000000000 - n % 1000, left(${hex('a')}, 8), ${hex('b')} || ${hex('c')},
+         'worker', substr(${lfn}, 2), 2000000000 - n % ${filesEach}, left(${hex('a')}, 8), ${hex('b')} || ${hex('c')},
          '{"asked":"size and checksums","answer":"all equal","askedAt":"2026-01-03T00:00:00Z"}',
          timestamptz '2026-01-03', timestamptz '2026-01-03 00:00:01'
        from ${of}`,
+      `insert into dataset_runs (dataset_id, source, number, run_id, file_count, event_count, size_bytes)
+       select d + 1, 'DATA', 10000 + d, d + 1, ${filesEach}, ${filesEach} * 15000, ${bytes}
+       from generate_series(0, ${datasets - 1}) d`,
+    ],
+    // The totals, as the triggers would have left them once all is folded.
+    [
+      `insert into file_totals
+       select store.id, site_id, kind, stream, release, count(*), sum(event_count), sum(size_bytes),
+         case when store.id is null then count(*) else 0 end, case when store.id is null then sum(event_count) else 0 end,
+         case when store.id is null then sum(size_bytes) else 0 end,
+         case when store.id is null then count(*) else 0 end, case when store.id is null then sum(event_count) else 0 end,
+         case when store.id is null then sum(size_bytes) else 0 end
+       from files cross join (values (null), (1)) store (id) group by store.id, site_id, kind, stream, release`,
+      'insert into counted_datasets select id from datasets',
     ],
   ];
 }
@@ -164,7 +180,17 @@ async function withoutGuards(
   database: string,
   work: () => Promise<void>,
 ): Promise<void> {
-  const tables = ['runs', 'datasets', 'files', 'dataset_files', 'file_runs', 'backup_records'];
+  const tables = [
+    'runs',
+    'datasets',
+    'files',
+    'dataset_files',
+    'file_runs',
+    'backup_records',
+    'dataset_runs',
+    'file_totals',
+    'counted_datasets',
+  ];
   const url = cluster.urlOf(database);
   const later = await withClient(url, (client) => takeOff(client, tables));
   await unsafeButFast(cluster, true);

@@ -9,11 +9,13 @@ import { describeMachine, writeReport } from './report.ts';
 import { start } from './start.ts';
 import { subscribers } from './subscribers.ts';
 import { bigFiles, smallFiles } from './sweeps.ts';
+import { totals } from './totals.ts';
 
 /** The measurements, each with the number of datasets that it takes if none is given. */
 const benches: Record<string, { readonly run: Bench; readonly datasets: number }> = {
   reads: { run: reads, datasets: 1000 },
   growth: { run: growth, datasets: 10_000 },
+  totals: { run: totals, datasets: 10_000 },
   registration: { run: registration, datasets: 100 },
   export: { run: exports, datasets: 1 },
   start: { run: start, datasets: 0 },

@@ -15,7 +15,13 @@ const port = '47613';
 async function startOnce(home: string): Promise<number> {
   const begun = performance.now();
   const child = spawn('sh', [launcher, 'serve'], {
-    env: { PATH: process.env['PATH'] ?? '', SWEEPBOOK_HOME: home, SWEEPBOOK_PORT: port },
+    // What is compiled at the first start is kept below HOME.
+    env: {
+      PATH: process.env['PATH'] ?? '',
+      HOME: home,
+      SWEEPBOOK_HOME: home,
+      SWEEPBOOK_PORT: port,
+    },
     stdio: 'ignore',
   });
   const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
