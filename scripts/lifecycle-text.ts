@@ -1,5 +1,7 @@
 import { backupSteps, type BackupStatus } from '../src/backups/backups.rules.ts';
 import { datasetSteps, type DatasetStatus } from '../src/datasets/datasets.rules.ts';
+import { replicaSteps, type ReplicaStatus } from '../src/files/files.rules.ts';
+import { incidentSteps, type IncidentStatus } from '../src/incidents/incidents.rules.ts';
 import type { Step } from '../src/events/events.rules.ts';
 import { runSteps, type ProductionStatus } from '../src/runs/runs.rules.ts';
 
@@ -25,6 +27,19 @@ const runStates: Readonly<Record<ProductionStatus, string>> = {
   AVAILABLE: 'All of it is safe; DQM sees its files, events and luminosity. It stays so.',
 };
 
+const replicaStates: Readonly<Record<ReplicaStatus, string>> = {
+  AVAILABLE: 'It is there, as far as anybody knows.',
+  STAGING: 'It is said to be there, or on its way from a mass store; nobody has read it yet.',
+  LOST: 'It is gone, or something else; its incident says since when and why.',
+};
+
+const incidentStates: Readonly<Record<IncidentStatus, string>> = {
+  OPEN: 'Something is lost, and what is told of it is looked at.',
+  RECOVERING: 'Workers bring back what can be brought back, and read what may be there again.',
+  CLOSED: 'All is back; or an operator has closed it, and what is not back stays lost.',
+  UNDONE: 'It was a mistake: its replicas are AVAILABLE again, and its marks are gone.',
+};
+
 /** docs/lifecycle.md, made from the tables of the rules. */
 export function lifecycleText(): string {
   return [
@@ -40,6 +55,10 @@ export function lifecycleText(): string {
       'and refuses what the old one answers.',
     chapter('Run', runSteps, runStates),
     'The verdict of DQM (GOOD, BAD or none) is said apart from this, at any time.',
+    chapter('Replica', replicaSteps, replicaStates),
+    'A loss, and the undoing of one, moves up to a million replicas at once: the one line of the incident tells ' +
+      'it, and its items are the list. Every other step of a replica has its own line.',
+    chapter('Incident', incidentSteps, incidentStates),
   ]
     .join('\n\n')
     .concat('\n');

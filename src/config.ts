@@ -50,6 +50,11 @@ const settings = z.object({
   SWEEPBOOK_QUERY_SECONDS: count(1, 3600)
     .default(30)
     .describe('a question that takes the database longer is broken off'),
+  SWEEPBOOK_RESTAGE_ROOTS: z
+    .string()
+    .regex(/^(\/[^:]*)(:\/[^:]*)*$/, 'absolute folders, with ":" between them')
+    .optional()
+    .describe('folders below which workers of this host may restage lost files; unset = nowhere'),
   SWEEPBOOK_GRAPHIQL: flag.default(true).describe('serve GraphiQL at /graphiql'),
   SWEEPBOOK_MIGRATE: flag.default(true).describe('serve applies missing migrations'),
   SWEEPBOOK_LOG_LEVEL: z
@@ -75,6 +80,7 @@ export interface Config {
   readonly leaseSeconds: number;
   readonly retryBaseMs: number;
   readonly querySeconds: number;
+  readonly restageRoots: readonly string[];
   readonly graphiql: boolean;
   readonly migrate: boolean;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
@@ -106,6 +112,7 @@ export function readConfig(environment: Environment = process.env): Config {
     leaseSeconds: given.SWEEPBOOK_LEASE_SECONDS,
     retryBaseMs: given.SWEEPBOOK_RETRY_BASE_MS,
     querySeconds: given.SWEEPBOOK_QUERY_SECONDS,
+    restageRoots: Object.freeze(given.SWEEPBOOK_RESTAGE_ROOTS?.split(':') ?? []),
     graphiql: given.SWEEPBOOK_GRAPHIQL,
     migrate: given.SWEEPBOOK_MIGRATE,
     logLevel: given.SWEEPBOOK_LOG_LEVEL,

@@ -29,6 +29,7 @@ export const errorCodes = [
   'STORE_UNAVAILABLE',
   'SOURCE_UNREADABLE',
   'SOURCE_CHANGED',
+  'FILE_LOST',
   'NO_SPACE',
   'UNAVAILABLE',
   'INTERNAL',

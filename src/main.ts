@@ -20,6 +20,7 @@ import { keepFolding } from './production/totals.service.ts';
 import { serveHttp } from './server/http.ts';
 import { prepareDirectoryStore } from './storage/directory.ts';
 import { OpenStores } from './storage/open.ts';
+import { RecoveryWorker } from './worker/recovery.ts';
 import { Worker } from './worker/worker.ts';
 
 /** What was opened, to be closed in reverse order, each once, whatever the others do. */
@@ -117,8 +118,15 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
   return { db: orm.em, jobs, stores: new OpenStores(), url };
 }
 
-function startWorker(config: Config, base: Base, log: Logger, onChange: () => void): Worker {
-  const worker = new Worker({
+interface Workers {
+  readonly name: string;
+  ring(): void;
+  stop(): Promise<void>;
+}
+
+/** One worker for backups, one for what incidents ask for. */
+function startWorker(config: Config, base: Base, log: Logger, onChange: () => void): Workers {
+  const common = {
     db: base.db,
     jobs: base.jobs,
     stores: base.stores,
@@ -129,9 +137,23 @@ function startWorker(config: Config, base: Base, log: Logger, onChange: () => vo
     retryBaseMs: config.retryBaseMs,
     shutdownSeconds: config.shutdownSeconds,
     onChange,
+  };
+  const worker = new Worker(common);
+  const recovery = new RecoveryWorker({
+    ...common,
+    name: worker.name,
+    restageRoots: config.restageRoots,
   });
   worker.start();
-  return worker;
+  recovery.start();
+  return {
+    name: worker.name,
+    ring: () => {
+      worker.ring();
+      recovery.ring();
+    },
+    stop: async () => void (await Promise.allSettled([worker.stop(), recovery.stop()])),
+  };
 }
 
 /** The site, its default store and the first token: made once, at the very first start. */

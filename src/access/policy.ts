@@ -55,6 +55,14 @@ export const policy = {
   waiveBackup: { ADMIN: 'any' },
   markBad: { OPERATOR: 'any', ADMIN: 'any' },
   clearBad: { ADMIN: 'any' },
+  /** Report a loss of storage, with preview. */
+  reportLoss: { OPERATOR: 'any', ADMIN: 'any' },
+  /** Recover, undo and close incidents. */
+  handleIncident: { OPERATOR: 'any', ADMIN: 'any' },
+  /** Incidents; an owner sees the part that is about his datasets. */
+  readIncidents: { ...production, USER: 'own', DQM: 'own', IMPORTER: 'own' },
+  /** Tell that a copy is on disk (again); a worker reads it before it counts. */
+  confirmReplica: { ...production, IMPORTER: 'any' },
   setRunVerdict: { DQM: 'any', OPERATOR: 'any', ADMIN: 'any' },
   /** How many of what there are, finished or not: /metrics. */
   readMetrics: { OPERATOR: 'any', ADMIN: 'any' },

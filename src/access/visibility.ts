@@ -73,6 +73,14 @@ export function visibleEvent(viewer: Viewer): RawBuilder<boolean> {
       select r.production_status = 'AVAILABLE' from runs r where r.id = e.run_id)) is true))`;
 }
 
+/** An incident (alias i): production sees all of it, an owner his part, if his datasets were hit. */
+export function visibleIncident(viewer: Viewer): RawBuilder<boolean> {
+  if (may(viewer, 'readIncidents')) return sql<boolean>`true`;
+  if (!may(viewer, 'readIncidents', viewer.principal)) return sql<boolean>`false`;
+  return sql<boolean>`(exists (select from incident_datasets x join datasets d on d.id = x.dataset_id
+    where x.incident_id = i.id and d.owner = ${viewer.principal}))`;
+}
+
 /** The same for an event that is at hand. */
 export interface SeenEvent {
   readonly kind: string;

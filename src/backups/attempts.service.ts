@@ -24,10 +24,21 @@ export interface Claim {
 }
 
 export type ClaimAnswer =
-  | { readonly kind: 'claimed'; readonly claim: Claim; readonly sources: readonly string[] }
+  | {
+      readonly kind: 'claimed';
+      readonly claim: Claim;
+      readonly sources: readonly string[];
+      /** Confirmed copies in other stores, to copy from when no disk has the file. */
+      readonly copies: readonly StoredCopy[];
+    }
   /** Not now: somebody holds it, or its time has not come. */
   | { readonly kind: 'later'; readonly at: Date }
   | { readonly kind: 'nothing to do' };
+
+export interface StoredCopy {
+  readonly storeId: number;
+  readonly key: string;
+}
 
 interface ClaimedRow {
   readonly attempt: number;
@@ -66,7 +77,8 @@ export async function claimBackup(
     if (!row) return whenNext(tx, backupId);
     const { sizeBytes, adler32, sha256, ...rest } = row;
     const claim = { backupId, worker, ...rest, expected: { sizeBytes, adler32, sha256 } };
-    return { kind: 'claimed', claim, sources: await sourcesOf(tx, row.fileId) };
+    const sources = await sourcesOf(tx, row.fileId);
+    return { kind: 'claimed', claim, sources, copies: await copiesOf(tx, row.fileId) };
   });
 }
 
@@ -114,6 +126,15 @@ async function sourcesOf(tx: Db, fileId: number): Promise<string[]> {
     select path from replicas where file_id = ${fileId} and status = 'AVAILABLE' order by id desc limit 20`,
   );
   return found.map((row) => row.path);
+}
+
+async function copiesOf(tx: Db, fileId: number): Promise<StoredCopy[]> {
+  return rows(
+    tx,
+    sql<StoredCopy>`
+    select store_id as "storeId", store_key as key from backup_records
+    where file_id = ${fileId} and status = 'CONFIRMED' order by id`,
+  );
 }
 
 export function leaseLost(claim: Claim): SweepbookError {

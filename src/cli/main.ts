@@ -8,6 +8,7 @@ import { addContainerCommands } from './containers.ts';
 import { addDatasetCommands } from './datasets.ts';
 import { CliError, exitCode, exitCodeOf } from './exit-codes.ts';
 import { addFileCommands } from './files.ts';
+import { addIncidentCommands } from './incidents.ts';
 import { addMigrateCommand } from './migrate.ts';
 import { complain, flushed } from './print.ts';
 import { addRunCommands } from './runs.ts';
@@ -40,6 +41,7 @@ function makeProgram(): Command {
   addContainerCommands(program);
   addRunCommands(program);
   addFileCommands(program);
+  addIncidentCommands(program);
   addStoreCommands(program);
   addStuckCommand(program);
   addTotalsCommand(program);

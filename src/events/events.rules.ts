@@ -14,6 +14,8 @@ export const eventKinds = [
   'DATASET_CLEARED',
   'CONTAINER_CREATED',
   'CONTAINER_CHANGED',
+  'INCIDENT_STATUS',
+  'REPLICA_STATUS',
 ] as const;
 
 export type EventKind = (typeof eventKinds)[number];

@@ -65,6 +65,20 @@ import {
   RunResolver,
   RunResultResolver,
 } from '../runs/runs.resolver.ts';
+import {
+  IncidentFeedResolver,
+  IncidentProgressResolver,
+} from '../incidents/incident-feed.resolver.ts';
+import { IncidentMutations } from '../incidents/incidents.mutations.ts';
+import {
+  BadMarkIncidentResolver,
+  EventIncidentResolver,
+  FileChecksResolver,
+  findIncidentNode,
+  IncidentDatasetResolver,
+  IncidentItemResolver,
+  IncidentResolver,
+} from '../incidents/incidents.resolver.ts';
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
@@ -93,6 +107,8 @@ class NodeResolver {
         return findBackupNode(context, key.id);
       case 'Container':
         return findContainerNode(context, key.id);
+      case 'Incident':
+        return findIncidentNode(context, key.id);
     }
   }
 }
@@ -154,6 +170,15 @@ export function makeSchema(): GraphQLSchema {
       StuckDatasetResolver,
       TotalsResolver,
       ContainerExportResolver,
+      IncidentResolver,
+      IncidentItemResolver,
+      IncidentDatasetResolver,
+      IncidentMutations,
+      IncidentProgressResolver,
+      IncidentFeedResolver,
+      BadMarkIncidentResolver,
+      EventIncidentResolver,
+      FileChecksResolver,
     ],
     scalarsMap: [{ type: Date, scalar: DateTime }],
     // Forms are checked by the rules, which name the field, the value and the way out.

@@ -75,6 +75,8 @@ export interface MassStore {
   put(source: string, key: string, expected: Expected, options?: PutOptions): Promise<void>;
   /** Asks for size and checksums: the bytes are read back from the store. */
   ask(key: string, options?: PutOptions): Promise<StoreAnswer>;
+  /** Copies a stored file to a name of this host that is free. SOURCE_UNREADABLE, SOURCE_CHANGED (another size). */
+  fetch(key: string, target: string, expected: Expected, options?: PutOptions): Promise<void>;
   /** Gives what lies under a temporary key its final one; never replaces another file (DUPLICATE). */
   publish(temporaryKey: string, finalKey: string): Promise<void>;
   /** Size of what lies there, without reading it; undefined = nothing. */

@@ -3,7 +3,6 @@ import {
   access,
   chmod,
   link,
-  lstat,
   mkdir,
   readdir,
   realpath,
@@ -12,10 +11,8 @@ import {
   statfs,
   writeFile,
 } from 'node:fs/promises';
-import { hostname } from 'node:os';
 import { basename, dirname, isAbsolute, join, normalize, relative, resolve, sep } from 'node:path';
 import { badInput, messageOf, SweepbookError, systemCode } from '../errors.ts';
-import { hashFile } from './bytes.ts';
 import type {
   Expected,
   MassStore,
@@ -26,6 +23,7 @@ import type {
   TemporaryFile,
 } from './contract.ts';
 import { copyFile, syncFolder } from './copy-file.ts';
+import { readBack, statOf } from './read-back.ts';
 
 /** Where files come in; nothing here is ever taken for a stored file. */
 const incoming = '.incoming';
@@ -122,39 +120,22 @@ export class DirectoryStore implements MassStore {
 
   async ask(key: string, options: PutOptions = {}): Promise<StoreAnswer> {
     await this.demandMounted();
-    const path = join(this.root, key);
-    const askedAt = new Date().toISOString();
-    const evidence = (answer: unknown) => ({
-      asked: `read back ${path}`,
-      answer: JSON.stringify(answer),
-      askedAt,
-      host: hostname(),
-    });
-    const before = await this.statOf(path);
-    if (!before?.isFile()) {
-      const found = before ? 'not a regular file' : 'no such file';
-      return { isPresent: false, evidence: evidence({ path, found }) };
-    }
     try {
-      const sums = await hashFile(path, options);
-      const after = await this.statOf(path);
-      const facts = { path, ...sums, modifiedAt: before.mtime, inode: before.ino };
-      if (
-        !after ||
-        after.ino !== before.ino ||
-        after.mtimeMs !== before.mtimeMs ||
-        after.size !== sums.sizeBytes
-      ) {
-        return {
-          isPresent: true,
-          evidence: evidence({ ...facts, found: 'changed while it was read' }),
-        };
-      }
-      return { isPresent: true, ...sums, evidence: evidence(facts) };
+      return await readBack(join(this.root, key), options);
     } catch (error) {
       options.signal?.throwIfAborted();
       throw this.unavailable(error);
     }
+  }
+
+  async fetch(
+    key: string,
+    target: string,
+    expected: Expected,
+    options: PutOptions = {},
+  ): Promise<void> {
+    await this.demandMounted();
+    await copyFile(join(this.root, key), target, expected.sizeBytes, options);
   }
 
   async publish(temporaryKey: string, finalKey: string): Promise<void> {
@@ -262,9 +243,8 @@ export class DirectoryStore implements MassStore {
 
   private async statOf(path: string): Promise<Stats | undefined> {
     try {
-      return await lstat(path);
+      return await statOf(path);
     } catch (error) {
-      if (['ENOENT', 'ENOTDIR', 'ENAMETOOLONG'].includes(systemCode(error) ?? '')) return undefined;
       throw this.unavailable(error);
     }
   }

@@ -43,6 +43,8 @@ test.each([
   ['sweeps', 'containers'],
   ['worker', 'containers'],
   ['sweeps', 'production'],
+  ['sweeps', 'incidents'],
+  ['incidents', 'worker'],
   ['sweeps', 'worker'],
   ['sweeps', 'server'],
   ['production', 'worker'],
@@ -73,6 +75,8 @@ test.each([
   ['server', 'sweeps'],
   ['production', 'sweeps'],
   ['server', 'production'],
+  ['incidents', 'sweeps'],
+  ['worker', 'incidents'],
   ['worker', 'storage'],
 ])('the check lets %s know %s', (left, right) => {
   const said = lint({

@@ -1,6 +1,7 @@
 import { backupSteps } from '../../src/backups/backups.rules.ts';
 import { datasetSteps } from '../../src/datasets/datasets.rules.ts';
 import type { Step } from '../../src/events/events.rules.ts';
+import { incidentSteps } from '../../src/incidents/incidents.rules.ts';
 import { runSteps } from '../../src/runs/runs.rules.ts';
 import type { Check } from './invariants-of-contents.ts';
 
@@ -38,6 +39,14 @@ const lives: readonly Life[] = [
     id: 'run_id',
     kind: 'RUN_STATUS',
     steps: runSteps,
+  },
+  {
+    noun: 'incident',
+    table: 'incidents',
+    status: 'status',
+    id: 'incident_id',
+    kind: 'INCIDENT_STATUS',
+    steps: incidentSteps,
   },
 ];
 
