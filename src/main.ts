@@ -20,8 +20,7 @@ import { keepFolding } from './production/totals.service.ts';
 import { serveHttp } from './server/http.ts';
 import { prepareDirectoryStore } from './storage/directory.ts';
 import { OpenStores } from './storage/open.ts';
-import { RecoveryWorker } from './worker/recovery.ts';
-import { Worker } from './worker/worker.ts';
+import { startWorkers } from './worker/start.ts';
 
 /** What was opened, to be closed in reverse order, each once, whatever the others do. */
 class Opened {
@@ -118,44 +117,6 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
   return { db: orm.em, jobs, stores: new OpenStores(), url };
 }
 
-interface Workers {
-  readonly name: string;
-  ring(): void;
-  stop(): Promise<void>;
-}
-
-/** One worker for backups, one for what incidents ask for. */
-function startWorker(config: Config, base: Base, log: Logger, onChange: () => void): Workers {
-  const common = {
-    db: base.db,
-    jobs: base.jobs,
-    stores: base.stores,
-    log,
-    hostname: config.hostname,
-    concurrency: config.workerConcurrency,
-    leaseSeconds: config.leaseSeconds,
-    retryBaseMs: config.retryBaseMs,
-    shutdownSeconds: config.shutdownSeconds,
-    onChange,
-  };
-  const worker = new Worker(common);
-  const recovery = new RecoveryWorker({
-    ...common,
-    name: worker.name,
-    restageRoots: config.restageRoots,
-  });
-  worker.start();
-  recovery.start();
-  return {
-    name: worker.name,
-    ring: () => {
-      worker.ring();
-      recovery.ring();
-    },
-    stop: async () => void (await Promise.allSettled([worker.stop(), recovery.stop()])),
-  };
-}
-
 /** The site, its default store and the first token: made once, at the very first start. */
 async function prepareFirstStart(
   config: Config,
@@ -205,7 +166,7 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
       feed.ring();
       doorbell.ring();
     };
-    const worker = config.worker ? startWorker(config, base, log, ring) : undefined;
+    const worker = config.worker ? startWorkers(config, base, log, ring) : undefined;
     const listener = listen(url, {
       onRing: () => {
         feed.ring();
@@ -283,7 +244,7 @@ export async function runWorker(config: Config): Promise<void> {
   try {
     const base = await openBase(config, opened, log, false);
     const doorbell = new Doorbell(base.db);
-    const worker = startWorker(config, base, log, () => doorbell.ring());
+    const worker = startWorkers(config, base, log, () => doorbell.ring());
     const listener = listen(base.url, {
       onRing: () => worker.ring(),
       onProgress: () => undefined,

@@ -20,11 +20,13 @@ export const eventKinds = [
 
 export type EventKind = (typeof eventKinds)[number];
 
-/** Lines of single files and backups: production's alone. As in visibleEvent and the index events_for_all. */
+/** Lines of single files, of their copies, and of incidents as a whole: production's alone. As in visibleEvent and the index events_for_all. */
 const kindsOfProduction: ReadonlySet<EventKind> = new Set([
   'FILE_REGISTERED',
   'MERGE_RECORDED',
   'BACKUP_STATUS',
+  'INCIDENT_STATUS',
+  'REPLICA_STATUS',
 ] as const);
 /** Whether others than production may see lines of this kind. */
 export const isForAll = (kind: EventKind): boolean => !kindsOfProduction.has(kind);

@@ -36,7 +36,7 @@ export interface LossReport {
   readonly unknown: UnknownNames;
 }
 
-/** One report at a time; the other lock is shared by all who add files to datasets (migration 0020). */
+/** One report at a time; the other lock is shared by all who add files to datasets (migration 0018). */
 const reportLock = sql`pg_advisory_xact_lock(77341, 1)`;
 const addingLock = sql`pg_advisory_xact_lock(77341, 2)`;
 const previewTimeout = '60s';

@@ -28,6 +28,13 @@ $$;
 alter table events add column incident_id bigint;
 create index events_by_incident on events (incident_id, xid, id) where incident_id is not null;
 
+-- As in 0008: how an incident and its copies come along is production's business; others see what becomes of datasets.
+drop index events_for_all, events_for_all_by_actor;
+create index events_for_all on events (xid, id)
+  where kind not in ('FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS', 'INCIDENT_STATUS', 'REPLICA_STATUS');
+create index events_for_all_by_actor on events (actor, xid, id)
+  where kind not in ('FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS', 'INCIDENT_STATUS', 'REPLICA_STATUS');
+
 -- As events_in_order of 0001, for the lines of an incident.
 create function events_in_order_of_incident() returns trigger language plpgsql set enable_seqscan = off as $$
 begin
