@@ -11,25 +11,40 @@ import {
   statfs,
   writeFile,
 } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { basename, dirname, isAbsolute, join, normalize, relative, resolve, sep } from 'node:path';
+import { z } from 'zod';
 import { badInput, messageOf, SweepbookError, systemCode } from '../errors.ts';
 import type {
   Expected,
   MassStore,
   PutOptions,
   StoreAnswer,
+  ResidencyAnswer,
+  StoredFile,
+  StoreFeatures,
   StoreSettings,
   StoreState,
   TemporaryFile,
 } from './contract.ts';
 import { copyFile, syncFolder } from './copy-file.ts';
+import { filesBelow } from './files-below.ts';
 import { readBack, statOf } from './read-back.ts';
+import { commonSettings } from './store-settings.ts';
 
 /** Where files come in; nothing here is ever taken for a stored file. */
 const incoming = '.incoming';
 /** Stands in the root of every store: without it this is an empty mount point, not a store that lost its files. */
 const marker = '.sweepbook-store';
 const temporaryName = /^b(\d{1,15})(?:\.a(\d{1,9})|\.direct)$/;
+
+/** A directory store in the store file. */
+export const directorySettings = z.strictObject({
+  ...commonSettings,
+  kind: z.literal('directory'),
+  /** Absolute path of its folder; made by "store prepare". */
+  root: z.string().regex(/^\//, 'an absolute path'),
+});
 
 /** Makes the folder of a store, at the first start only. */
 export async function prepareDirectoryStore(root: string): Promise<void> {
@@ -42,6 +57,12 @@ export async function prepareDirectoryStore(root: string): Promise<void> {
 /** A mass store in a folder tree: the key is the path below the root. */
 export class DirectoryStore implements MassStore {
   readonly kind = 'directory';
+  readonly features: StoreFeatures = {
+    says: [],
+    hasTape: false,
+    takesUploads: true,
+    publishCopies: false,
+  };
   readonly name: string;
   private readonly root: string;
   private readonly urlPrefix: string | null;
@@ -116,6 +137,35 @@ export class DirectoryStore implements MassStore {
         ? error
         : this.unavailable(error);
     }
+  }
+
+  /** A file system keeps no checksums: it can only say the size. */
+  async says(key: string): Promise<StoreAnswer> {
+    await this.demandMounted();
+    const path = join(this.root, key);
+    const stat = await this.statOf(path);
+    const evidence = {
+      asked: `stat ${path}`,
+      answer: JSON.stringify(
+        stat ? { isFile: stat.isFile(), size: stat.size } : { found: 'no such file' },
+      ),
+      askedAt: new Date().toISOString(),
+      host: hostname(),
+    };
+    return stat?.isFile()
+      ? { isPresent: true, sizeBytes: stat.size, evidence }
+      : { isPresent: false, evidence };
+  }
+
+  async residencyOf(): Promise<Map<string, ResidencyAnswer>> {
+    return new Map();
+  }
+
+  async *list(options: PutOptions = {}): AsyncGenerator<StoredFile> {
+    await this.demandMounted();
+    yield* filesBelow(this.root, [incoming, marker], options);
+    // Unmounted meanwhile, it would look empty from there on.
+    await this.demandMounted();
   }
 
   async ask(key: string, options: PutOptions = {}): Promise<StoreAnswer> {
