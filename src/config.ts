@@ -37,6 +37,11 @@ const settings = z.object({
     .string()
     .optional()
     .describe('what stands before a file’s key in the URLs that jobs get; unset = the path'),
+  SWEEPBOOK_STORES: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('the store file (YAML): the mass stores and how to reach them; unset = one folder'),
   SWEEPBOOK_WORKER: flag.default(true).describe('serve also runs a worker'),
   SWEEPBOOK_WORKER_CONCURRENCY: count(1, 64)
     .default(4)
@@ -75,6 +80,8 @@ export interface Config {
   readonly site: string;
   readonly storeRoot: string;
   readonly storeUrlPrefix: string | undefined;
+  /** Path of the store file. */
+  readonly stores: string | undefined;
   readonly worker: boolean;
   readonly workerConcurrency: number;
   readonly leaseSeconds: number;
@@ -107,6 +114,7 @@ export function readConfig(environment: Environment = process.env): Config {
     site: given.SWEEPBOOK_SITE,
     storeRoot: resolve(given.SWEEPBOOK_STORE_ROOT ?? join(home, 'store')),
     storeUrlPrefix: given.SWEEPBOOK_STORE_URL_PREFIX,
+    stores: given.SWEEPBOOK_STORES === undefined ? undefined : resolve(given.SWEEPBOOK_STORES),
     worker: given.SWEEPBOOK_WORKER,
     workerConcurrency: given.SWEEPBOOK_WORKER_CONCURRENCY,
     leaseSeconds: given.SWEEPBOOK_LEASE_SECONDS,

@@ -6,7 +6,11 @@ import { createFirstToken } from './access/tokens.service.ts';
 import type { Means } from './api/context.ts';
 import { ProgressFeed } from './api/progress-feed.ts';
 import { MassStoreEntity, SiteEntity } from './backups/mass-stores.entity.ts';
-import { listMassStores, prepareDefaultStore } from './backups/mass-stores.service.ts';
+import {
+  listMassStores,
+  prepareDefaultStore,
+  takeOverStores,
+} from './backups/mass-stores.service.ts';
 import { hideSecrets, type Config } from './config.ts';
 import { Doorbell, listen } from './database/doorbell.ts';
 import { findEmbeddedPostgres, openEmbeddedPostgres } from './database/embedded.ts';
@@ -20,6 +24,7 @@ import { keepFolding } from './production/totals.service.ts';
 import { serveHttp } from './server/http.ts';
 import { prepareDirectoryStore } from './storage/directory.ts';
 import { OpenStores } from './storage/open.ts';
+import { massStoreOf, readStoreFile, type StoreSettingsOfFile } from './storage/store-file.ts';
 import { startWorkers } from './worker/start.ts';
 
 /** What was opened, to be closed in reverse order, each once, whatever the others do. */
@@ -114,7 +119,11 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
       log.warn({ error: hideSecrets(error.message) }, 'job queue: will try again'),
   });
   opened.add('job queue', () => jobs.close());
-  return { db: orm.em, jobs, stores: new OpenStores(), url };
+  return { db: orm.em, jobs, stores: new OpenStores(storesOfFile(config)), url };
+}
+
+function storesOfFile(config: Config): readonly StoreSettingsOfFile[] {
+  return config.stores === undefined ? [] : readStoreFile(config.stores);
 }
 
 /** The site, its default store and the first token: made once, at the very first start. */
@@ -123,14 +132,20 @@ async function prepareFirstStart(
   { db, jobs }: Base,
   log: Logger,
 ): Promise<string | undefined> {
-  const { store, isNew } = await prepareDefaultStore(db, {
-    site: config.site,
-    root: config.storeRoot,
-    urlPrefix: config.storeUrlPrefix,
-  });
-  if (isNew) {
-    await prepareDirectoryStore(store.root);
-    log.info({ store: store.name, root: store.root }, 'default mass store made');
+  const ofFile = storesOfFile(config);
+  if (ofFile.length > 0) {
+    const changed = await takeOverStores(db, config.site, ofFile.map(massStoreOf));
+    if (changed.length > 0) log.info({ stores: changed }, 'mass stores taken from the store file');
+  } else {
+    const { store, isNew } = await prepareDefaultStore(db, {
+      site: config.site,
+      root: config.storeRoot,
+      urlPrefix: config.storeUrlPrefix,
+    });
+    if (isNew) {
+      await prepareDirectoryStore(store.root);
+      log.info({ store: store.name, root: store.root }, 'default mass store made');
+    }
   }
   for (const row of await listMassStores(db)) await jobs.prepare(row.id);
   return createFirstToken(db, 'operator', (text) => {

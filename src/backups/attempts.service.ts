@@ -6,11 +6,12 @@ import { SweepbookError } from '../errors.ts';
 import { nextDelayMs } from '../storage/backoff.ts';
 import {
   keptEvidence,
+  type ConfirmLevel,
   type Evidence,
   type Expected,
   type StoreAnswer,
 } from '../storage/contract.ts';
-import { afterFailure } from './backups.rules.ts';
+import { afterFailure, type StorePolicy } from './backups.rules.ts';
 
 /** An attempt at a backup that somebody holds; `attempt` is the fence. */
 export interface Claim {
@@ -21,6 +22,8 @@ export interface Claim {
   readonly expected: Expected;
   readonly storeId: number;
   readonly worker: string;
+  /** What its store asks for, at the time of the claim. */
+  readonly policy: StorePolicy;
 }
 
 export type ClaimAnswer =
@@ -48,6 +51,8 @@ interface ClaimedRow {
   readonly sizeBytes: number;
   readonly adler32: string;
   readonly sha256: string | null;
+  readonly confirmLevel: ConfirmLevel;
+  readonly isTrusted: boolean;
 }
 
 /** Takes a backup for one attempt; `atOnce` does not wait for the time of the next attempt. */
@@ -67,16 +72,22 @@ export async function claimBackup(
       sql<ClaimedRow>`
       update backup_records b set status = 'COPYING', attempt = b.attempt + 1, worker = ${worker},
         lease_until = clock_timestamp() + make_interval(secs => ${leaseSeconds})
-      from files f
-      where b.id = ${backupId} and f.id = b.file_id and (
+      from files f, mass_stores s
+      where b.id = ${backupId} and f.id = b.file_id and s.id = b.store_id and (
         (b.status = 'REQUESTED' and (${atOnce} or b.next_attempt_at <= clock_timestamp()))
         or (b.status in ('COPYING', 'COPIED') and b.lease_until < clock_timestamp()))
       returning b.attempt, b.file_id as "fileId", b.store_id as "storeId", f.lfn, f.size_bytes as "sizeBytes",
-        f.adler32, f.sha256`,
+        f.adler32, f.sha256, s.confirm_level as "confirmLevel", s.is_trusted as "isTrusted"`,
     );
     if (!row) return whenNext(tx, backupId);
-    const { sizeBytes, adler32, sha256, ...rest } = row;
-    const claim = { backupId, worker, ...rest, expected: { sizeBytes, adler32, sha256 } };
+    const { sizeBytes, adler32, sha256, confirmLevel, isTrusted, ...rest } = row;
+    const claim = {
+      backupId,
+      worker,
+      ...rest,
+      expected: { sizeBytes, adler32, sha256 },
+      policy: { confirmLevel, isTrusted },
+    };
     const sources = await sourcesOf(tx, row.fileId);
     return { kind: 'claimed', claim, sources, copies: await copiesOf(tx, row.fileId) };
   });
@@ -114,7 +125,8 @@ async function whenNext(tx: Db, backupId: number): Promise<ClaimAnswer> {
     tx,
     sql<{ at: Date }>`
     select case status when 'REQUESTED' then next_attempt_at else lease_until end as at
-    from backup_records where id = ${backupId} and status in ('REQUESTED', 'COPYING', 'COPIED')`,
+    from backup_records
+    where id = ${backupId} and status in ('REQUESTED', 'COPYING', 'COPIED') and awaits_tape_since is null`,
   );
   return row ? { kind: 'later', at: row.at } : { kind: 'nothing to do' };
 }
@@ -178,12 +190,14 @@ export async function confirmedInTransaction(
   claim: Claim,
   storeKey: string,
   answer: StoreAnswer,
+  level: ConfirmLevel,
 ): Promise<void> {
   const changed = await changedRows(
     tx,
     sql`update backup_records set status = 'CONFIRMED', answered_attempt = ${claim.attempt}, store_key = ${storeKey},
         stored_size_bytes = ${answer.sizeBytes ?? null}, stored_adler32 = ${answer.adler32 ?? null},
         stored_sha256 = ${answer.sha256 ?? null}, evidence = ${JSON.stringify(keptEvidence(answer.evidence))}::jsonb,
+        confirm_level = ${level}, awaits_tape_since = null, next_look_at = null,
         confirmed_at = clock_timestamp(), last_error = null, last_error_code = null, lease_until = null
       where id = ${claim.backupId} and attempt = ${claim.attempt} and status = 'COPIED' returning id`,
   );
@@ -233,7 +247,8 @@ export async function failAttempt(
       sql`update backup_records set status = ${next}, answered_attempt = ${claim.attempt},
           failure_count = ${row.failureCount - (failure.isInnocent ? 1 : 0)}, last_error_code = ${failure.code}, last_error = ${message},
           evidence = ${failure.evidence ? JSON.stringify(keptEvidence(failure.evidence)) : null}::jsonb,
-          next_attempt_at = ${nextAt}, worker = null, lease_until = null
+          next_attempt_at = ${nextAt}, worker = null, lease_until = null, awaits_tape_since = null,
+          next_look_at = null, look_count = 0
         where id = ${claim.backupId}`,
     );
     if (next === 'REQUESTED') await jobs.enqueue(tx, claim.storeId, [claim.backupId], nextAt);

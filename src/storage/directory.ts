@@ -29,6 +29,7 @@ import type {
 } from './contract.ts';
 import { copyFile, syncFolder } from './copy-file.ts';
 import { filesBelow } from './files-below.ts';
+import { keyTaken } from './key-taken.ts';
 import { readBack, statOf } from './read-back.ts';
 import { commonSettings } from './store-settings.ts';
 
@@ -54,15 +55,17 @@ export async function prepareDirectoryStore(root: string): Promise<void> {
   });
 }
 
+const features: StoreFeatures = {
+  says: [],
+  hasTape: false,
+  takesUploads: true,
+  publishCopies: false,
+};
+
 /** A mass store in a folder tree: the key is the path below the root. */
 export class DirectoryStore implements MassStore {
   readonly kind = 'directory';
-  readonly features: StoreFeatures = {
-    says: [],
-    hasTape: false,
-    takesUploads: true,
-    publishCopies: false,
-  };
+  readonly features = features;
   readonly name: string;
   private readonly root: string;
   private readonly urlPrefix: string | null;
@@ -203,7 +206,7 @@ export class DirectoryStore implements MassStore {
     } catch (error) {
       if (error instanceof SweepbookError) throw error;
       if (['ENOTDIR', 'EISDIR', 'EEXIST'].includes(systemCode(error) ?? '')) {
-        throw duplicate(
+        throw keyTaken(
           this.name,
           finalKey,
           'a file stands where a folder is needed, or the other way round',
@@ -225,7 +228,7 @@ export class DirectoryStore implements MassStore {
         const here = await this.statOf(from);
         // Linked before, and died before the temporary name was gone.
         if (here && there && here.ino === there.ino && here.dev === there.dev) return;
-        throw duplicate(this.name, relative(this.root, to), 'another file is there', error);
+        throw keyTaken(this.name, relative(this.root, to), 'another file is there', error);
       }
       if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(code ?? '') || there)
         throw error;
@@ -334,13 +337,4 @@ export class DirectoryStore implements MassStore {
       { cause: error },
     );
   }
-}
-
-function duplicate(store: string, key: string, why: string, cause?: unknown): SweepbookError {
-  return new SweepbookError(
-    'DUPLICATE',
-    `store ${store}: ${key} is taken (${why}); nothing is replaced: look at it, then move it away or choose another LFN`,
-    { store, key },
-    { cause },
-  );
 }

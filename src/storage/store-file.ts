@@ -2,11 +2,40 @@ import { readFileSync } from 'node:fs';
 import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { SweepbookError, systemCode } from '../errors.ts';
+import type { ConfirmLevel } from './contract.ts';
 import { directorySettings } from './directory.ts';
+import { tapeRestSettings } from './tape-rest.ts';
 
 /** A store of the store file, in the form of its kind. */
-const storeSettings = z.discriminatedUnion('kind', [directorySettings]);
+const storeSettings = z.discriminatedUnion('kind', [directorySettings, tapeRestSettings]);
 export type StoreSettingsOfFile = z.infer<typeof storeSettings>;
+
+/** A store as the tables keep it: no address of a secret, and nothing that only the driver needs. */
+export interface ConfiguredStore {
+  readonly name: string;
+  readonly kind: string;
+  /** Where it lies, for people. */
+  readonly root: string;
+  readonly urlPrefix: string | null;
+  readonly isDefault: boolean;
+  readonly concurrency: number;
+  readonly attemptLimit: number;
+  readonly confirmLevel: ConfirmLevel;
+}
+
+/** What the tables keep of a store of the store file. */
+export function massStoreOf(settings: StoreSettingsOfFile): ConfiguredStore {
+  return {
+    name: settings.name,
+    kind: settings.kind,
+    root: settings.root,
+    urlPrefix: settings.accessUrlPrefix ?? null,
+    isDefault: settings.default,
+    concurrency: settings.concurrency,
+    attemptLimit: settings.attempts,
+    confirmLevel: settings.confirm,
+  };
+}
 
 const storeFile = z.strictObject({ stores: z.array(storeSettings).min(1).max(100) });
 

@@ -11,7 +11,7 @@ import { advanceIncidents } from '../incidents/recovery-feed.service.ts';
 import type { Evidence } from '../storage/contract.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { runCheck } from './check.ts';
-import type { WorkerLog } from './worker.ts';
+import type { WorkerLog } from './log.ts';
 
 export interface RecoveryOptions {
   readonly db: Db;

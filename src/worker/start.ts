@@ -3,7 +3,9 @@ import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { RecoveryWorker } from './recovery.ts';
-import { Worker, type WorkerLog } from './worker.ts';
+import type { WorkerLog } from './log.ts';
+import { StoreWatch } from './store-watch.ts';
+import { Worker } from './worker.ts';
 
 export interface Workers {
   readonly name: string;
@@ -36,20 +38,20 @@ export function startWorkers(
     shutdownSeconds: config.shutdownSeconds,
     onChange,
   };
-  const worker = new Worker(common);
-  const recovery = new RecoveryWorker({
-    ...common,
-    name: worker.name,
-    restageRoots: config.restageRoots,
-  });
-  worker.start();
-  recovery.start();
+  const backups = new Worker(common);
+  const parts = [
+    backups,
+    new RecoveryWorker({ ...common, name: backups.name, restageRoots: config.restageRoots }),
+    new StoreWatch({ ...common, name: backups.name }),
+  ];
+  for (const part of parts) part.start();
   return {
-    name: worker.name,
-    ring: () => {
-      worker.ring();
-      recovery.ring();
+    name: backups.name,
+    ring() {
+      for (const part of parts) part.ring();
     },
-    stop: async () => void (await Promise.allSettled([worker.stop(), recovery.stop()])),
+    async stop() {
+      await Promise.allSettled(parts.map((part) => part.stop()));
+    },
   };
 }

@@ -17,12 +17,8 @@ import type { Evidence } from '../storage/contract.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { advanceForgotten } from '../sweeps/sweeps.service.ts';
 import { runAttempt } from './attempt.ts';
+import type { WorkerLog } from './log.ts';
 import { sweepLeftovers } from './leftovers.ts';
-
-export interface WorkerLog {
-  info(facts: object, message: string): void;
-  warn(facts: object, message: string): void;
-}
 
 export interface WorkerOptions {
   readonly db: Db;

@@ -22,7 +22,7 @@ export const claimed = (lfn: string, of = 'hpss') => `
 export const copied = (lfn: string, of = 'hpss') => `
   update backup_records set status = 'COPIED', answered_attempt = attempt where id = ${backup(lfn, of)};`;
 export const confirmed = (lfn: string, of = 'hpss') => `
-  update backup_records set status = 'CONFIRMED', store_key = '${of}${lfn}', stored_size_bytes = f.size_bytes,
+  update backup_records set status = 'CONFIRMED', confirm_level = 'READ_BACK', store_key = '${of}${lfn}', stored_size_bytes = f.size_bytes,
     stored_adler32 = f.adler32, stored_sha256 = f.sha256, confirmed_at = clock_timestamp(),
     evidence = ${evidenceOf(lfn)}, lease_until = null
   from files f where f.id = file_id and backup_records.id = ${backup(lfn, of)};`;
