@@ -1,7 +1,10 @@
 -- Stores as sites have them: what a confirmation must cover, whether the last self-test was passed, and backups that
 -- wait for days until tape has them.
 
+-- Which kinds there are is the program's business: each is a driver.
 alter table mass_stores
+  drop constraint mass_stores_kind_check,
+  add constraint mass_stores_kind_check check (kind ~ '^[a-z][a-z0-9-]{0,31}$'),
   add column confirm_level text not null default 'READ_BACK' check (confirm_level in ('COPIED', 'READ_BACK', 'ARCHIVED')),
   -- Whether its own answers may be believed: the last self-test says so.
   add column is_trusted boolean not null default true,

@@ -63,6 +63,10 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
     set('/merged/safe', 'evidence = null'),
     /^I3: backup \d+ is CONFIRMED without evidence: none$/,
   ],
+  'a confirmation that does not say what it covers': [
+    set('/merged/safe', 'confirm_level = null'),
+    /^I3: backup \d+ is CONFIRMED, and does not say what that covers$/,
+  ],
   'a confirmation with an empty question': [
     set('/merged/safe', `evidence = jsonb_set(evidence, '{asked}', '""')`),
     /^I3: backup \d+ is CONFIRMED without evidence/,

@@ -8,7 +8,8 @@ export interface Check {
 /** What the store answered is what was registered. */
 const equalToRegistered = `
   b.stored_size_bytes = f.size_bytes and b.stored_adler32 = f.adler32
-  and (f.sha256 is null or b.stored_sha256 = f.sha256)`;
+  and (f.sha256 is null or b.stored_sha256 = f.sha256
+    or b.stored_sha256 is null and b.confirm_level in ('COPIED', 'ARCHIVED'))`;
 const safeFiles = `
   select distinct b.file_id from backup_records b join files f on f.id = b.file_id
   where b.status = 'CONFIRMED' and ${equalToRegistered}`;
@@ -71,6 +72,12 @@ export const contentChecks: readonly Check[] = [
         and b.evidence ->> 'answer' ~ ('"adler32" *: *"' || b.stored_adler32 || '"')
         and (b.stored_sha256 is null or b.evidence ->> 'answer' ~ ('"sha256" *: *"' || b.stored_sha256 || '"'))
         ) is not true`,
+  },
+  {
+    invariant: 'I3',
+    sql: `
+      select format('backup %s is CONFIRMED, and does not say what that covers', id)
+      from backup_records where status = 'CONFIRMED' and confirm_level is null`,
   },
   {
     invariant: 'I5',
