@@ -5,17 +5,20 @@ import {
   createWriteStream,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   statSync,
+  writeFileSync,
 } from 'node:fs';
-import { readdirSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { adler32 } from 'hash-wasm';
+
+type Reply = (status: number, headers?: Record<string, string>, body?: string) => void;
 
 interface Entry {
   path: string;
@@ -86,10 +89,7 @@ export async function startTapeSite(folder: string) {
     await dav(request, response, path, reply);
   }
 
-  async function archiveInfo(
-    request: IncomingMessage,
-    reply: (status: number, headers?: Record<string, string>, body?: string) => void,
-  ): Promise<void> {
+  async function archiveInfo(request: IncomingMessage, reply: Reply): Promise<void> {
     const parts: Buffer[] = [];
     for await (const part of request as AsyncIterable<Buffer>) parts.push(part);
     const { paths } = JSON.parse(Buffer.concat(parts).toString('utf8')) as { paths: string[] };
@@ -107,7 +107,7 @@ export async function startTapeSite(folder: string) {
     request: IncomingMessage,
     response: ServerResponse,
     path: string,
-    reply: (status: number, headers?: Record<string, string>, body?: string) => void,
+    reply: Reply,
   ): Promise<void> {
     const file = join(root, path.replace(/^\/store/, ''));
     const stat = existsSync(file) ? statSync(file) : undefined;
@@ -117,7 +117,6 @@ export async function startTapeSite(folder: string) {
         await pipeline(request, createWriteStream(file));
         const { stored, forgets } = state.lies;
         if (stored) {
-          const { writeFileSync } = await import('node:fs');
           writeFileSync(file, stored(readFileSync(file)));
         }
         if (forgets) rmSync(file);
@@ -147,36 +146,41 @@ export async function startTapeSite(folder: string) {
         if (!existsSync(dirname(file))) return reply(409);
         mkdirSync(file);
         return reply(201);
-      case 'MOVE': {
-        const to = join(
-          root,
-          pathOf(String(request.headers['destination'])).replace(/^\/store/, ''),
-        );
-        if (!stat) return reply(404);
-        if (existsSync(to) && !state.lies.replaces) return reply(412);
-        const isNew = !existsSync(to);
-        renameSync(file, to);
-        return reply(isNew ? 201 : 204);
-      }
-      case 'PROPFIND': {
-        if (!stat?.isDirectory()) return reply(404);
-        const entries = readdirSync(file, { withFileTypes: true }).map((entry) => {
-          const href = `${path.replace(/\/$/, '')}/${entry.name}`
-            .split('/')
-            .map(encodeURIComponent)
-            .join('/');
-          const inner = statSync(join(file, entry.name));
-          const kind = entry.isDirectory()
-            ? '<D:resourcetype><D:collection/></D:resourcetype>'
-            : `<D:resourcetype/><D:getcontentlength>${inner.size}</D:getcontentlength>`;
-          return `<D:response><D:href>${href}${entry.isDirectory() ? '/' : ''}</D:href><D:propstat><D:prop>${kind}<D:getlastmodified>${inner.mtime.toUTCString()}</D:getlastmodified></D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>`;
-        });
-        const xml = `<?xml version="1.0"?><D:multistatus xmlns:D="DAV:">${entries.join('')}</D:multistatus>`;
-        return reply(207, { 'content-type': 'application/xml' }, xml);
-      }
+      case 'MOVE':
+        return move(request, file, reply);
+      case 'PROPFIND':
+        return propfind(file, path, reply);
       default:
         return reply(405);
     }
+  }
+
+  function move(request: IncomingMessage, file: string, reply: Reply): void {
+    const stat = existsSync(file) ? statSync(file) : undefined;
+    const to = join(root, pathOf(String(request.headers['destination'])).replace(/^\/store/, ''));
+    if (!stat) return reply(404);
+    if (existsSync(to) && !state.lies.replaces) return reply(412);
+    const isNew = !existsSync(to);
+    renameSync(file, to);
+    return reply(isNew ? 201 : 204);
+  }
+
+  function propfind(file: string, path: string, reply: Reply): void {
+    const stat = existsSync(file) ? statSync(file) : undefined;
+    if (!stat?.isDirectory()) return reply(404);
+    const entries = readdirSync(file, { withFileTypes: true }).map((entry) => {
+      const href = `${path.replace(/\/$/, '')}/${entry.name}`
+        .split('/')
+        .map(encodeURIComponent)
+        .join('/');
+      const inner = statSync(join(file, entry.name));
+      const kind = entry.isDirectory()
+        ? '<D:resourcetype><D:collection/></D:resourcetype>'
+        : `<D:resourcetype/><D:getcontentlength>${inner.size}</D:getcontentlength>`;
+      return `<D:response><D:href>${href}${entry.isDirectory() ? '/' : ''}</D:href><D:propstat><D:prop>${kind}<D:getlastmodified>${inner.mtime.toUTCString()}</D:getlastmodified></D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>`;
+    });
+    const xml = `<?xml version="1.0"?><D:multistatus xmlns:D="DAV:">${entries.join('')}</D:multistatus>`;
+    return reply(207, { 'content-type': 'application/xml' }, xml);
   }
 
   server.listen(0, '127.0.0.1');
