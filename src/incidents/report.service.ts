@@ -71,6 +71,28 @@ export async function reportStorageLoss(
   );
 }
 
+/** A copy that was read and found bad: one replica, or the backup of one file in one store. */
+export type BadCopy =
+  | { readonly replicaId: number }
+  | { readonly storeId: number; readonly lfn: string };
+
+/** It is lost like one on a crashed disk, in the transaction of who has read it; null = it was lost already. */
+export async function badCopyInTransaction(
+  tx: Db,
+  copy: BadCopy,
+  reason: string,
+): Promise<number | null> {
+  const loss: StorageLoss = {
+    reason: checkReason(reason),
+    dryRun: false,
+    ...('lfn' in copy ? { lfns: [copy.lfn] } : {}),
+  };
+  const places: Places =
+    'lfn' in copy ? { storeId: copy.storeId } : { replicaIds: [copy.replicaId] };
+  const { incidentId, changed } = await report(tx, loss, places, places.storeId ?? null);
+  return changed ? incidentId : null;
+}
+
 /** A replica that was read and found bad is lost like one on a crashed disk; for who has read it. */
 export async function reportBadReplicas(
   db: Db,

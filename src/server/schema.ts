@@ -58,6 +58,7 @@ import {
 } from '../production/stuck.resolver.ts';
 import { TotalsResolver } from '../production/totals.resolver.ts';
 import { DqmResolver } from '../runs/dqm.resolver.ts';
+import { findWebhookNode, WebhookResolver } from '../notices/webhooks.resolver.ts';
 import {
   EventRunResolver,
   findRunNode,
@@ -82,6 +83,7 @@ import {
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
+import { findSuspicionNode, SuspicionResolver } from '../suspicions/suspicions.resolver.ts';
 
 @Resolver()
 class NodeResolver {
@@ -109,6 +111,10 @@ class NodeResolver {
         return findContainerNode(context, key.id);
       case 'Incident':
         return findIncidentNode(context, key.id);
+      case 'Webhook':
+        return findWebhookNode(context, key.id);
+      case 'SuspiciousCopy':
+        return findSuspicionNode(context, key.id);
     }
   }
 }
@@ -184,6 +190,7 @@ const incidentResolvers = [
   EventIncidentResolver,
   FileChecksResolver,
 ];
+const noticeResolvers = [WebhookResolver, SuspicionResolver];
 const exportResolvers = [ExportResolver, ContainerExportResolver];
 
 /** The whole schema; schema.graphql is printed from it. */
@@ -199,6 +206,7 @@ export function makeSchema(): GraphQLSchema {
       ...containerResolvers,
       ...productionResolvers,
       ...incidentResolvers,
+      ...noticeResolvers,
       ...exportResolvers,
     ],
     scalarsMap: [{ type: Date, scalar: DateTime }],

@@ -2,6 +2,7 @@ import type { Config } from '../config.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import type { OpenStores } from '../storage/open.ts';
+import { CopyChecker } from './copy-checker.ts';
 import { RecoveryWorker } from './recovery.ts';
 import { Worker, type WorkerLog } from './worker.ts';
 
@@ -17,7 +18,7 @@ interface Means {
   readonly stores: OpenStores;
 }
 
-/** One worker for backups, one for what incidents ask for. */
+/** One worker for backups, one for what incidents ask for, one that reads suspicious copies. */
 export function startWorkers(
   config: Config,
   { db, jobs, stores }: Means,
@@ -36,20 +37,20 @@ export function startWorkers(
     shutdownSeconds: config.shutdownSeconds,
     onChange,
   };
-  const worker = new Worker(common);
-  const recovery = new RecoveryWorker({
-    ...common,
-    name: worker.name,
-    restageRoots: config.restageRoots,
-  });
-  worker.start();
-  recovery.start();
+  const backups = new Worker(common);
+  const parts = [
+    backups,
+    new RecoveryWorker({ ...common, name: backups.name, restageRoots: config.restageRoots }),
+    new CopyChecker(common),
+  ];
+  for (const part of parts) part.start();
   return {
-    name: worker.name,
-    ring: () => {
-      worker.ring();
-      recovery.ring();
+    name: backups.name,
+    ring() {
+      for (const part of parts) part.ring();
     },
-    stop: async () => void (await Promise.allSettled([worker.stop(), recovery.stop()])),
+    async stop() {
+      await Promise.allSettled(parts.map((part) => part.stop()));
+    },
   };
 }

@@ -226,6 +226,21 @@ export const contentChecks: readonly Check[] = [
         and r.expected_streams <@ array_agg(p.stream)`,
   },
   {
+    invariant: 'suspicions',
+    sql: `
+      select format('suspicion %s is %s without having been read', id, state)
+      from suspicions where state in ('CHECKED_GOOD', 'BAD')
+        and (checked_at is null or coalesce(evidence ->> 'answer', '') = '')
+      union all
+      select format('suspicion %s is BAD, and its backup is still CONFIRMED', s.id)
+      from suspicions s join backup_records b on b.id = s.backup_id
+      where s.state = 'BAD' and b.status = 'CONFIRMED' and b.confirmed_at < s.checked_at
+      union all
+      select format('suspicion %s counts %s jobs and keeps the reports of %s', s.id, s.job_count, count(r.id))
+      from suspicions s left join read_failures r on r.suspicion_id = s.id
+      group by s.id having s.job_count <> count(r.id)`,
+  },
+  {
     invariant: 'sweeps',
     sql: `
       select format('sweep %s ended CLOSED, and dataset %s is %s', s.id, d.name, d.status)
