@@ -69,6 +69,7 @@ import {
   IncidentFeedResolver,
   IncidentProgressResolver,
 } from '../incidents/incident-feed.resolver.ts';
+import { IncidentTableResolver } from '../incidents/incident-table.resolver.ts';
 import { IncidentMutations } from '../incidents/incidents.mutations.ts';
 import {
   BadMarkIncidentResolver,
@@ -178,6 +179,7 @@ const incidentResolvers = [
   IncidentItemResolver,
   IncidentDatasetResolver,
   IncidentMutations,
+  IncidentTableResolver,
   IncidentProgressResolver,
   IncidentFeedResolver,
   BadMarkIncidentResolver,
