@@ -70,6 +70,7 @@ import {
   IncidentFeedResolver,
   IncidentProgressResolver,
 } from '../incidents/incident-feed.resolver.ts';
+import { IncidentTableResolver } from '../incidents/incident-table.resolver.ts';
 import { IncidentMutations } from '../incidents/incidents.mutations.ts';
 import {
   BadMarkIncidentResolver,
@@ -184,6 +185,7 @@ const incidentResolvers = [
   IncidentItemResolver,
   IncidentDatasetResolver,
   IncidentMutations,
+  IncidentTableResolver,
   IncidentProgressResolver,
   IncidentFeedResolver,
   BadMarkIncidentResolver,

@@ -348,7 +348,7 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
   ],
   'a waived dataset that is shown and lost': [
     `update datasets set is_available = true where name = 'scratch'`,
-    /^visibility: waived dataset scratch is available, and nothing holds \/merged\/disk$/,
+    /^visibility: dataset scratch is available, and nothing holds \/merged\/disk$/,
   ],
   'an incident whose log says another state': [
     `update incidents set status = 'CLOSED' where id = ${incident('d1')}`,

@@ -21,7 +21,10 @@ export const contentChecks: readonly Check[] = [
     invariant: 'I1',
     sql: `
       with safe as (${safeFiles}), listed as (
-        select df.dataset_id, count(*) as n, count(*) filter (where s.file_id is null) as unsafe
+        select df.dataset_id, count(*) as n, count(*) filter (where s.file_id is null
+          -- A store lost it in an incident, and a disk still holds it.
+          and not (exists (select from incident_items i where i.file_id = df.file_id and i.is_unbacked)
+            and exists (select from replicas p where p.file_id = df.file_id and p.status = 'AVAILABLE'))) as unsafe
         from dataset_files df left join safe s using (file_id) group by df.dataset_id)
       select format('dataset %s is %s with %s files, %s without a confirmed backup', d.name, d.status,
         coalesce(l.n, 0), coalesce(l.unsafe, 0))
