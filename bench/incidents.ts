@@ -35,8 +35,8 @@ const tables = [
 ];
 
 /** All triggers off: what is loaded is as it would be after years, without the years. The log is left out. */
-const load = ({ replicas, datasets }: IncidentSizes) => `
-  ${tables.map((table) => `alter table ${table} disable trigger user;`).join('\n')}
+export const load = ({ replicas, datasets }: IncidentSizes) => `
+  ${tables.map((table) => `alter table ${table} disable trigger all;`).join('\n')}
   insert into sites (name) values ('bench');
   insert into mass_stores (site_id, name, kind, root, is_default) select id, 'tape', 'directory', '/tape', false from sites
     where name = 'bench';
@@ -59,11 +59,12 @@ const load = ({ replicas, datasets }: IncidentSizes) => `
   insert into datasets (name, kind, owner, status, closed_at, backup_waived, waiver_reason, file_count, confirmed_count)
     select 'bench-' || n, 'USER', 'owner' || n % 100, 'CLOSED', now(), true, 'bench', ${replicas / datasets}, 0
     from generate_series(0, ${datasets - 1}) n;
-  insert into dataset_files (dataset_id, file_id)
-    select d.id, f.id from files f join datasets d on d.name = 'bench-' || split_part(f.lfn, '/', 3);
+  insert into dataset_files (dataset_id, file_id, lfn)
+    select d.id, f.id, f.lfn from files f join datasets d on d.name = 'bench-' || split_part(f.lfn, '/', 3);
   ${tables
     .map(
       (table) => `
+  alter table ${table} enable trigger all;
   do $$ declare t record; begin
     for t in select tgname from pg_trigger where tgrelid = '${table}'::regclass and not tgisinternal loop
       execute format('alter table ${table} enable always trigger %I', t.tgname);
@@ -206,6 +207,7 @@ export async function incidents(sizes: IncidentSizes): Promise<IncidentFigures> 
     const admin = new pg.Client({ connectionString: postgres.url });
     await admin.connect();
     await admin.query('create database incidents');
+    await admin.end();
     url.pathname = '/incidents';
     await migrate(url.href);
     const client = new pg.Client({ connectionString: url.href });
@@ -219,7 +221,6 @@ export async function incidents(sizes: IncidentSizes): Promise<IncidentFigures> 
       return await measure(server, sizes);
     } finally {
       await server.stop();
-      await admin.end();
     }
   } finally {
     await postgres.close();

@@ -113,11 +113,12 @@ create table incident_items (
   check (status = 'HIT' or not (is_lost or is_unbacked))
 );
 create index incident_items_by_file on incident_items (file_id, incident_id);
+create index incident_items_unbacked on incident_items (file_id) where is_unbacked;
 
 create table incident_datasets (
   incident_id bigint not null references incidents,
   dataset_id bigint not null references datasets,
-  -- Files: of the dataset, hit, lost, and without a confirmed backup though not lost; as it was found …
+  -- Files: of the dataset, hit, lost, and on disk without a confirmed backup; as it was found …
   file_count bigint not null check (file_count > 0),
   hit_count bigint not null check (hit_count > 0),
   lost_total bigint not null check (lost_total between 0 and hit_count),
@@ -325,12 +326,23 @@ create trigger incident_items_kept before delete or truncate on incident_items
 alter table incident_items enable always trigger incident_items_added, enable always trigger incident_items_changed,
   enable always trigger incident_items_kept;
 
--- Whether an incident holds a dataset back: what is CLOSED or BACKED_UP needs a confirmed backup of every file (I1);
--- a waived or OPEN dataset needs a copy of every file, wherever it is.
-create function is_held_back(dataset bigint, lost bigint, unbacked bigint) returns boolean language plpgsql stable as $$
+-- I1 of 0006, and what a lost store leaves of it: a dataset that was published with a confirmed backup of each file
+-- stays what it is while a disk holds what a store has lost in an incident; the copy is asked for again at once.
+create or replace function dataset_stays_safe() returns trigger language plpgsql as $$
+declare
+  d datasets;
 begin
-  return lost > 0 or (unbacked > 0 and exists (
-    select from datasets d where d.id = dataset and d.status <> 'OPEN' and not d.backup_waived));
+  select * into d from datasets where id = new.id;
+  if d.status <> 'OPEN' and not d.backup_waived and d.confirmed_count < d.file_count and d.bad_mark_count = 0
+     and exists (
+       select from dataset_files df join files f on f.id = df.file_id
+       where df.dataset_id = d.id and f.confirmed_copies = 0 and not (
+         exists (select from incident_items i where i.file_id = f.id and i.is_unbacked and not i.is_lost)
+         and exists (select from replicas p where p.file_id = f.id and p.status = 'AVAILABLE'))) then
+    perform refuse('FILES_NOT_BACKED_UP', format('dataset %s is %s, and %s of its files would have no confirmed backup',
+      d.name, d.status, d.file_count - d.confirmed_count), 'mark it bad in the same transaction');
+  end if;
+  return null;
 end
 $$;
 
@@ -361,7 +373,7 @@ declare
   x incident_datasets;
 begin
   select * into x from incident_datasets where incident_id = new.incident_id and dataset_id = new.dataset_id;
-  if is_held_back(x.dataset_id, x.lost_count, x.unbacked_count) and not exists (select from bad_marks m
+  if x.lost_count > 0 and not exists (select from bad_marks m
      where m.incident_id = x.incident_id and m.dataset_id = x.dataset_id and m.cleared_at is null) then
     perform refuse('DATASET_BAD', format('dataset %s lost files in incident %s and carries no mark of it', x.dataset_id,
       x.incident_id), 'mark it bad in the same transaction');
@@ -379,7 +391,7 @@ begin
       else format('incident %s: all files are good again', i.id) end
   from after_rows n join incidents i on i.id = n.incident_id
   where m.incident_id = n.incident_id and m.dataset_id = n.dataset_id and m.cleared_at is null
-    and not is_held_back(n.dataset_id, n.lost_count, n.unbacked_count);
+    and n.lost_count = 0;
   return null;
 end
 $$;
@@ -398,12 +410,11 @@ begin
     perform refuse('ILLEGAL_TRANSITION', 'a bad mark keeps its incident');
   end if;
   select * into x from incident_datasets where incident_id = new.incident_id and dataset_id = new.dataset_id;
-  if tg_op = 'INSERT' and new.incident_id is not null and (x.incident_id is null or not is_held_back(x.dataset_id, x.lost_count, x.unbacked_count)) then
+  if tg_op = 'INSERT' and new.incident_id is not null and coalesce(x.lost_count, 0) = 0 then
     perform refuse('ILLEGAL_TRANSITION', format('dataset %s lost nothing in incident %s', new.dataset_id, new.incident_id));
   end if;
-  if tg_op = 'UPDATE' and old.cleared_at is null and new.cleared_at is not null and is_held_back(x.dataset_id, x.lost_count, x.unbacked_count) then
-    perform refuse('DATASET_BAD', format('%s files of the dataset are lost since incident %s',
-      x.lost_count + x.unbacked_count, x.incident_id), 'recover or undo the incident: its marks go with it');
+  if tg_op = 'UPDATE' and old.cleared_at is null and new.cleared_at is not null and x.lost_count > 0 then
+    perform refuse('DATASET_BAD', format('%s files of the dataset are lost since incident %s', x.lost_count, x.incident_id), 'recover or undo the incident: its marks go with it');
   end if;
   return new;
 end
@@ -477,3 +488,47 @@ create trigger incident_hears_of_backups after update on backup_records
   referencing old table as before_rows new table as after_rows
   for each statement execute function incident_hears_of_backups();
 alter table backup_records enable always trigger incident_hears_of_backups;
+
+-- As in 0013. PUBLISHED_WITHOUT_BACKUP: also what everybody sees from disk while its backup, lost in an incident, is
+-- made again.
+create or replace view file_status_parts as
+  with part as (
+    select site_id, kind, stream, release, files, events, bytes, safe_files, safe_events, safe_bytes,
+      shown_files, shown_events, shown_bytes
+    from file_totals where store_id is null
+    union all
+    select site_id, kind, stream, release, files, events, bytes, safe_files, safe_events, safe_bytes,
+      shown_files, shown_events, shown_bytes
+    from file_total_changes where store_id is null
+    union all
+    select site_id, kind, stream, release, 0, 0, 0, 0, 0, 0, files, events, bytes
+    from publication_steps(array(select distinct dataset_id from publication_changes)))
+  select p.site_id, p.kind, p.stream, p.release, s.status, s.files, s.events, s.bytes
+  from part p cross join lateral (values
+    ('REGISTERED', p.files - p.safe_files, p.events - p.safe_events, p.bytes - p.safe_bytes),
+    ('BACKED_UP', p.safe_files - p.shown_files, p.safe_events - p.shown_events, p.safe_bytes - p.shown_bytes),
+    ('PUBLISHED', p.shown_files, p.shown_events, p.shown_bytes)) s (status, files, events, bytes)
+  where s.files <> 0
+  union all
+  -- What only a dataset with a waived backup shows: from where it was counted to where it belongs.
+  select f.site_id, f.kind, f.stream, f.release, s.status, s.step, s.step * coalesce(f.event_count, 0), s.step * f.size_bytes
+  from (
+    select distinct df.file_id from datasets d join dataset_files df on df.dataset_id = d.id
+    where d.is_available and d.backup_waived) w
+  join files f on f.id = w.file_id
+  cross join lateral (values
+    (case when f.confirmed_copies > 0 then 'BACKED_UP' else 'REGISTERED' end, -1),
+    (case when f.confirmed_copies > 0 then 'PUBLISHED' else 'PUBLISHED_WITHOUT_BACKUP' end, 1)) s (status, step)
+  where not exists (
+    select from dataset_files df join datasets d on d.id = df.dataset_id
+    where df.file_id = w.file_id and d.is_available and not d.backup_waived)
+  union all
+  -- Shown, and its backup lost: from where it was counted (shown, and not safe) to where it belongs.
+  select f.site_id, f.kind, f.stream, f.release, s.status, s.step, s.step * coalesce(f.event_count, 0), s.step * f.size_bytes
+  from (select distinct i.file_id from incident_items i where i.is_unbacked) u
+  join files f on f.id = u.file_id and f.confirmed_copies = 0
+  cross join lateral (values ('REGISTERED', -1), ('BACKED_UP', 1), ('PUBLISHED', -1), ('PUBLISHED_WITHOUT_BACKUP', 1))
+    s (status, step)
+  where exists (
+    select from dataset_files df join datasets d on d.id = df.dataset_id
+    where df.file_id = u.file_id and d.is_available and not d.backup_waived);

@@ -24,6 +24,8 @@ create table replica_checks (
   incident_id bigint references incidents,
   -- Copy the file from a mass store first, unless it is there already.
   is_restage boolean not null default false,
+  -- RUNNING: the store that it may read from; it takes one of its places (mass_stores.concurrency).
+  store_id integer references mass_stores,
   status text not null default 'REQUESTED' check (status in ('REQUESTED', 'RUNNING', 'GOOD', 'BAD', 'FAILED')),
   requested_by text not null default current_actor(),
   requested_at timestamptz not null default now(),
@@ -54,6 +56,15 @@ create index replica_checks_running on replica_checks (lease_until) where status
 create index replica_checks_by_file on replica_checks (file_id, id);
 create index replica_checks_by_incident on replica_checks (incident_id, id) where incident_id is not null;
 create index replica_checks_by_replica on replica_checks (replica_id, id);
+
+create index replica_checks_reading on replica_checks (store_id) where store_id is not null;
+
+-- How many copies a store takes and gives right now.
+create function copies_under_way(store integer) returns bigint language sql stable as $$
+  select (select count(*) from backup_records b where b.store_id = store
+      and b.status in ('COPYING', 'COPIED') and b.lease_until > clock_timestamp())
+    + (select count(*) from replica_checks c where c.store_id = store and c.lease_until > clock_timestamp())
+$$;
 
 create function replica_checks_guard() returns trigger language plpgsql as $$
 declare
@@ -95,6 +106,9 @@ begin
   end if;
   if new.status in ('GOOD', 'BAD', 'FAILED') then
     new.finished_at := clock_timestamp();
+  end if;
+  if new.status <> 'RUNNING' then
+    new.store_id := null;
   end if;
   return new;
 end
@@ -206,10 +220,10 @@ declare
 begin
   foreach name in array array[
     'events_in_order_of_incident()', 'incidents_guard()', 'incident_opened()', 'incident_moved()',
-    'incident_items_added()', 'incident_items_changed()', 'is_held_back(bigint, bigint, bigint)',
+    'incident_items_added()', 'incident_items_changed()', 'dataset_stays_safe()',
     'incident_datasets_guard()', 'incident_datasets_marked()', 'incident_datasets_freed()',
     'bad_marks_of_incidents()', 'dataset_files_of_incidents()', 'incident_hears_of_backups()',
-    'replica_checks_guard()', 'replicas_added()', 'replicas_changed()']
+    'replica_checks_guard()', 'copies_under_way(integer)', 'replicas_added()', 'replicas_changed()']
   loop
     execute format('alter function %s set search_path = %I, pg_temp', name, current_schema());
   end loop;

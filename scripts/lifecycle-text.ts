@@ -4,6 +4,7 @@ import { replicaSteps, type ReplicaStatus } from '../src/files/files.rules.ts';
 import { incidentSteps, type IncidentStatus } from '../src/incidents/incidents.rules.ts';
 import type { Step } from '../src/events/events.rules.ts';
 import { runSteps, type ProductionStatus } from '../src/runs/runs.rules.ts';
+import { suspicionSteps, type SuspicionState } from '../src/suspicions/suspicions.rules.ts';
 
 const datasetStates: Readonly<Record<DatasetStatus, string>> = {
   OPEN: 'Files come and go, unless a sweep has sealed it. Only producers, operators and its owner see it.',
@@ -40,6 +41,16 @@ const incidentStates: Readonly<Record<IncidentStatus, string>> = {
   UNDONE: 'It was a mistake: its replicas are AVAILABLE again, and its marks are gone.',
 };
 
+const suspicionStates: Readonly<Record<SuspicionState, string>> = {
+  REPORTED: 'Jobs could not read a copy; too few of them to have it checked.',
+  SUSPICIOUS: 'Enough different jobs said so: it waits for a worker that can read there.',
+  CHECKING: 'A worker holds the lease and reads the copy in full.',
+  CHECKED_GOOD: 'Size and checksums are the registered ones; the reports are closed with that.',
+  BAD: 'Not what was registered, or gone. The copy is LOST, and what was found is kept.',
+  UNREADABLE_FROM_HERE: 'No worker can read there: neither good nor bad.',
+  OBSOLETE: 'The copy is known as lost meanwhile.',
+};
+
 /** docs/lifecycle.md, made from the tables of the rules. */
 export function lifecycleText(): string {
   return [
@@ -59,6 +70,8 @@ export function lifecycleText(): string {
     'A loss, and the undoing of one, moves up to a million replicas at once: the one line of the incident tells ' +
       'it, and its items are the list. Every other step of a replica has its own line.',
     chapter('Incident', incidentSteps, incidentStates),
+    chapter('Suspicion', suspicionSteps, suspicionStates),
+    'A suspicion is about one copy of a file, on disk or in a mass store. Reports alone never make a copy good or bad.',
   ]
     .join('\n\n')
     .concat('\n');

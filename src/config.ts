@@ -60,6 +60,26 @@ const settings = z.object({
     .regex(/^(\/[^:]*)(:\/[^:]*)*$/, 'absolute folders, with ":" between them')
     .optional()
     .describe('folders below which workers of this host may restage lost files; unset = nowhere'),
+  SWEEPBOOK_SUSPICION_JOBS: count(1, 1000)
+    .default(3)
+    .describe('so many jobs that cannot read a copy have it checked'),
+  SWEEPBOOK_WEBHOOKS: flag.default(true).describe('serve delivers the notices of webhooks'),
+  SWEEPBOOK_WEBHOOK_KEY: z
+    .string()
+    .min(32)
+    .optional()
+    .describe(
+      'what the secrets of webhooks are made from; unset = a file in SWEEPBOOK_HOME, made once',
+    ),
+  SWEEPBOOK_WEBHOOK_PRIVATE: flag
+    .default(false)
+    .describe('webhooks may go to addresses of this host and of private networks'),
+  SWEEPBOOK_WEBHOOK_RETRY_HOURS: count(1, 720)
+    .default(72)
+    .describe('a webhook whose receiver fails for so long is disabled'),
+  SWEEPBOOK_WEBHOOK_TIMEOUT_SECONDS: count(1, 60)
+    .default(10)
+    .describe('how long the receiver of a webhook may take to answer'),
   SWEEPBOOK_GRAPHIQL: flag.default(true).describe('serve GraphiQL at /graphiql'),
   SWEEPBOOK_MIGRATE: flag.default(true).describe('serve applies missing migrations'),
   SWEEPBOOK_LOG_LEVEL: z
@@ -88,6 +108,12 @@ export interface Config {
   readonly retryBaseMs: number;
   readonly querySeconds: number;
   readonly restageRoots: readonly string[];
+  readonly suspicionJobs: number;
+  readonly webhooks: boolean;
+  readonly webhookKey: string | undefined;
+  readonly webhookPrivate: boolean;
+  readonly webhookRetryHours: number;
+  readonly webhookTimeoutSeconds: number;
   readonly graphiql: boolean;
   readonly migrate: boolean;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
@@ -121,6 +147,12 @@ export function readConfig(environment: Environment = process.env): Config {
     retryBaseMs: given.SWEEPBOOK_RETRY_BASE_MS,
     querySeconds: given.SWEEPBOOK_QUERY_SECONDS,
     restageRoots: Object.freeze(given.SWEEPBOOK_RESTAGE_ROOTS?.split(':') ?? []),
+    suspicionJobs: given.SWEEPBOOK_SUSPICION_JOBS,
+    webhooks: given.SWEEPBOOK_WEBHOOKS,
+    webhookKey: given.SWEEPBOOK_WEBHOOK_KEY,
+    webhookPrivate: given.SWEEPBOOK_WEBHOOK_PRIVATE,
+    webhookRetryHours: given.SWEEPBOOK_WEBHOOK_RETRY_HOURS,
+    webhookTimeoutSeconds: given.SWEEPBOOK_WEBHOOK_TIMEOUT_SECONDS,
     graphiql: given.SWEEPBOOK_GRAPHIQL,
     migrate: given.SWEEPBOOK_MIGRATE,
     logLevel: given.SWEEPBOOK_LOG_LEVEL,
@@ -140,6 +172,9 @@ function withFile(environment: Environment): Environment {
   return { ...parseEnv(readFileSync(file, 'utf8')), ...set };
 }
 
+/** Settings that are a secret as a whole. */
+const secrets = new Set(['SWEEPBOOK_WEBHOOK_KEY']);
+
 export interface SettingLine {
   readonly name: string;
   readonly value: string;
@@ -147,7 +182,7 @@ export interface SettingLine {
   readonly description: string;
 }
 
-/** All settings as a person reads them; the password in DATABASE_URL is hidden. */
+/** All settings as a person reads them; secrets and the password in DATABASE_URL are hidden. */
 export function describeConfig(environment: Environment = process.env): SettingLine[] {
   const merged = withFile(environment);
   readConfig(environment);
@@ -156,7 +191,7 @@ export function describeConfig(environment: Environment = process.env): SettingL
     const value = given ?? form.parse(undefined);
     return {
       name,
-      value: value === undefined ? '' : hideSecrets(String(value)),
+      value: value === undefined ? '' : secrets.has(name) ? '***' : hideSecrets(String(value)),
       isDefault: given === undefined,
       description: form.description ?? '',
     };

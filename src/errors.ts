@@ -25,6 +25,7 @@ export const errorCodes = [
   'FORBIDDEN',
   'QUERY_TOO_COMPLEX',
   'RATE_LIMITED',
+  'LIMIT_REACHED',
   'LEASE_LOST',
   'STORE_UNAVAILABLE',
   'SOURCE_UNREADABLE',

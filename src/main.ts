@@ -21,6 +21,8 @@ import { messageOf, SweepbookError } from './errors.ts';
 import { EventFeed } from './events/event-feed.ts';
 import { readEpoch } from './events/events.queries.ts';
 import { keepFolding } from './production/totals.service.ts';
+import { NoticeDelivery } from './notices/notice-delivery.ts';
+import { readWebhookKey } from './notices/signature.ts';
 import { serveHttp } from './server/http.ts';
 import { prepareDirectoryStore } from './storage/directory.ts';
 import { OpenStores } from './storage/open.ts';
@@ -164,6 +166,20 @@ export interface RunningSweepbook {
   close(): Promise<void>;
 }
 
+/** What webhooks are signed with, and what sends their notices, if this server does. */
+async function openWebhooks(config: Config, { db }: Base, epoch: string, log: Logger) {
+  const webhooks = {
+    key: readWebhookKey(config.home, config.webhookKey),
+    isPrivateAllowed: config.webhookPrivate,
+    timeoutMs: config.webhookTimeoutSeconds * 1000,
+  };
+  const delivery = config.webhooks
+    ? new NoticeDelivery({ ...config, ...webhooks, db, epoch, log })
+    : undefined;
+  await delivery?.start();
+  return { webhooks, delivery };
+}
+
 /** Opens everything that `serve` runs: database, first start, event feed, worker, HTTP. */
 export async function openSweepbook(config: Config, log: Logger): Promise<RunningSweepbook> {
   const opened = new Opened();
@@ -177,15 +193,20 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
     const feed = new EventFeed(db, trouble);
     const progress = new ProgressFeed();
     await feed.start();
+    const epoch = await readEpoch(db);
+    const { webhooks, delivery } = await openWebhooks(config, base, epoch, log);
+    if (delivery) opened.add('webhooks', () => delivery.stop());
     const ring = () => {
       feed.ring();
       doorbell.ring();
+      delivery?.ring();
     };
     const worker = config.worker ? startWorkers(config, base, log, ring) : undefined;
     const listener = listen(url, {
       onRing: () => {
         feed.ring();
         worker?.ring();
+        delivery?.ring();
       },
       onProgress: (payload) => progress.tell(payload),
       onTrouble: trouble,
@@ -206,10 +227,12 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
       stores,
       feed,
       progress,
-      epoch: await readEpoch(db),
+      epoch,
       site: config.site,
       leaseSeconds: config.leaseSeconds,
       retryBaseMs: config.retryBaseMs,
+      webhooks,
+      suspicionJobs: config.suspicionJobs,
       ring: () => {
         ring();
         worker?.ring();

@@ -66,6 +66,28 @@ export const policy = {
   setRunVerdict: { DQM: 'any', OPERATOR: 'any', ADMIN: 'any' },
   /** How many of what there are, finished or not: /metrics. */
   readMetrics: { OPERATOR: 'any', ADMIN: 'any' },
+  /** Ask to be told by webhook what happens to datasets; see, test and end such webhooks. */
+  manageWebhooks: {
+    USER: 'own',
+    DQM: 'own',
+    PRODUCER: 'own',
+    IMPORTER: 'own',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** Be told by webhook of the datasets of everybody. */
+  watchAllDatasets: { OPERATOR: 'any', ADMIN: 'any' },
+  /** Say that a job could not read a copy of a file that one sees. */
+  reportReadFailure: {
+    USER: 'any',
+    DQM: 'any',
+    PRODUCER: 'any',
+    IMPORTER: 'any',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** See which copies are suspicious, have one checked at once. */
+  checkCopies: { OPERATOR: 'any', ADMIN: 'any' },
   manageTokens: { ADMIN: 'any' },
 } as const satisfies Record<string, Partial<Record<AnyRole, Reach>>>;
 

@@ -8,6 +8,8 @@ export const nodeNames = [
   'BackupRecord',
   'Container',
   'Incident',
+  'Webhook',
+  'SuspiciousCopy',
 ] as const;
 export type NodeName = (typeof nodeNames)[number];
 

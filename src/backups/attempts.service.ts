@@ -95,7 +95,8 @@ export async function claimBackup(
 
 /** A store that takes no more copies at once is tried again after this. */
 const fullStoreWaitMs = 1000;
-const claimLock = 77_340;
+/** Held by who claims: places are counted one claim at a time, over all workers. */
+export const claimLock = 77_340;
 
 /** Whether the record's store takes one more copy; counted one claim at a time, over all workers. */
 async function hasSlot(tx: Db, backupId: number): Promise<boolean> {
@@ -108,14 +109,12 @@ async function hasSlot(tx: Db, backupId: number): Promise<boolean> {
   return (await freeSlots(tx, store.id)) > 0;
 }
 
-/** How many more copies a store takes at once. */
+/** How many more copies a store takes, or gives back to disk, at once. */
 export async function freeSlots(db: Db, storeId: number): Promise<number> {
   const row = await firstRow(
     db,
     sql<{ n: number }>`
-    select s.concurrency - (select count(*) from backup_records b where b.store_id = s.id
-      and b.status in ('COPYING', 'COPIED') and b.lease_until > clock_timestamp()) as n
-    from mass_stores s where s.id = ${storeId}`,
+    select s.concurrency - copies_under_way(s.id) as n from mass_stores s where s.id = ${storeId}`,
   );
   return row?.n ?? 0;
 }

@@ -4,6 +4,7 @@ import { CliError, exitCode } from './exit-codes.ts';
 import { addIncidentChanges } from './incident-changes.ts';
 import { addIncidentWatch } from './incident-watch.ts';
 import { addReportCommand } from './incident-report.ts';
+import { tableFields, textOfTables, type Loss } from './incident-table.ts';
 import { addListOptions, paged, pageFields, type Connection, type ListOptions } from './pages.ts';
 import { counted, humanBytes } from './table.ts';
 
@@ -19,6 +20,7 @@ export function addIncidentCommands(program: Command): void {
     .option('--store <name>', 'those reported of this mass store');
   runs<IncidentListOptions>(addListOptions(list), listIncidents);
   const show = addVerb(noun, 'show <incident>', 'all about one incident, by its number')
+    .option('--table', 'the table of its report: datasets, containers, owners, derived files')
     .option('--items', 'the copies that were hit, last copies first')
     .option('--datasets', 'the datasets that were hit')
     .option('--lost', 'with --items: those whose file nothing holds now');
@@ -97,6 +99,7 @@ async function listIncidents(
 }
 
 interface ShowOptions extends ListOptions {
+  readonly table?: boolean;
   readonly items?: boolean;
   readonly datasets?: boolean;
   readonly lost?: boolean;
@@ -105,6 +108,7 @@ interface ShowOptions extends ListOptions {
 const showQuery = `query Incident($id: ID!) { incident(id: $id) { ${rowFields} } }`;
 
 async function showIncident(context: Context, options: ShowOptions, id: string): Promise<void> {
+  if (options.table) return showTable(context, id);
   if (options.items) return showItems(context, options, id);
   if (options.datasets) return showDatasets(context, options, id);
   const { client, output } = context;
@@ -127,11 +131,22 @@ async function showIncident(context: Context, options: ShowOptions, id: string):
   });
 }
 
-export function noIncident(id: string): CliError {
+function noIncident(id: string): CliError {
   return new CliError(
     exitCode.notFound,
     `incident ${id}: there is none that you see; look at "incident list"`,
     'NOT_FOUND',
+  );
+}
+
+async function showTable({ client, output }: Context, id: string): Promise<void> {
+  const { incident } = await client.call<{ incident: { table: Loss | null } | null }>(
+    `query IncidentTable($id: ID!) { incident(id: $id) { table { ${tableFields} } } }`,
+    { id },
+  );
+  if (!incident?.table) throw noIncident(id);
+  await output.write(
+    output.json ? `${JSON.stringify(incident.table)}\n` : textOfTables(incident.table).trimStart(),
   );
 }
 

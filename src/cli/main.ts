@@ -18,6 +18,7 @@ import { addStuckCommand } from './stuck.ts';
 import { addSweepCommand } from './sweep.ts';
 import { addTokenCommands } from './tokens.ts';
 import { addTotalsCommand } from './totals.ts';
+import { addWebhookCommands } from './webhooks.ts';
 import { addWhoamiCommand } from './whoami.ts';
 import { addWorkerCommand } from './worker.ts';
 
@@ -46,6 +47,7 @@ function makeProgram(): Command {
   addStuckCommand(program);
   addTotalsCommand(program);
   addTokenCommands(program);
+  addWebhookCommands(program);
   addWhoamiCommand(program);
   addConfigCommand(program);
   addServeCommand(program);

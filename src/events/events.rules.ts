@@ -1,4 +1,5 @@
 /** What a line of the log can tell. The same list stands in the check of events.kind in the migrations. */
+/** What a line of the log can tell. The database holds the same list (events_kind_check). */
 export const eventKinds = [
   'RUN_STATUS',
   'RUN_VERDICT',
@@ -16,6 +17,7 @@ export const eventKinds = [
   'CONTAINER_CHANGED',
   'INCIDENT_STATUS',
   'REPLICA_STATUS',
+  'COPY_SUSPICION',
 ] as const;
 
 export type EventKind = (typeof eventKinds)[number];

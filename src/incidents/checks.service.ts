@@ -1,9 +1,8 @@
-import { demand, type Viewer } from '../access/policy.ts';
+import { claimLock, type StoredCopy } from '../backups/attempts.service.ts';
 import type { Db } from '../database/orm.ts';
 import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
-import { badInput, SweepbookError } from '../errors.ts';
-import { filesByLfn } from '../files/files.service.ts';
+import { SweepbookError } from '../errors.ts';
 import { nextDelayMs } from '../storage/backoff.ts';
 import {
   keptEvidence,
@@ -23,8 +22,8 @@ export interface CheckClaim {
   readonly path: string;
   readonly isRestage: boolean;
   readonly expected: Expected;
-  /** Confirmed copies, where a restaged file comes from. */
-  readonly copies: readonly { readonly storeId: number; readonly key: string }[];
+  /** Restage: the confirmed copy that it comes from; null = no store has one any more. */
+  readonly copy: StoredCopy | null;
 }
 
 interface ClaimedRow extends Omit<CheckClaim, 'worker' | 'expected'> {
@@ -33,38 +32,64 @@ interface ClaimedRow extends Omit<CheckClaim, 'worker' | 'expected'> {
   readonly sha256: string | null;
 }
 
-/** Takes checks that wait, and those whose worker fell silent; no two workers the same one. */
+/**
+ * Takes checks that wait, and those whose worker fell silent; no two workers the same one. One that restages
+ * takes a place of the store that its file comes from (mass_stores.concurrency, over all workers) and waits for
+ * one. The store of a file that failed is another one the next time, if another has it.
+ */
 export async function claimChecks(
   db: Db,
   worker: string,
   leaseSeconds: number,
   most: number,
 ): Promise<CheckClaim[]> {
-  const claimed = await inTransaction(db, { principal: worker }, (tx) =>
-    rows(
+  const claimed = await inTransaction(db, { principal: worker }, async (tx) => {
+    const isAny = await firstRow(tx, sql`select 1 from replica_checks c where ${isDue} limit 1`);
+    if (!isAny) return [];
+    await rows(
+      tx,
+      sql`select pg_advisory_xact_lock(${claimLock}, id) from (
+      select id from mass_stores order by id) s`,
+    );
+    return rows(
       tx,
       sql<ClaimedRow>`
-      with mine as (
-        select id from replica_checks
-        where (status = 'REQUESTED' and next_attempt_at <= clock_timestamp())
-          or (status = 'RUNNING' and lease_until < clock_timestamp())
-        order by id limit ${most} for update skip locked)
+      with due as materialized (
+        select c.id, c.file_id, c.is_restage, c.failure_count from replica_checks c where ${isDue}
+        order by c.id limit ${mostLookedAt} for update skip locked),
+      placed as (
+        select d.id, d.is_restage, b.store_id, b.key, s.concurrency,
+          row_number() over (partition by b.store_id order by d.id) as nth
+        from due d left join lateral (
+          select b.store_id, b.store_key as key, row_number() over (order by b.id) - 1 as at, count(*) over () as n
+          from backup_records b where b.file_id = d.file_id and b.status = 'CONFIRMED' and d.is_restage) b
+          on b.at = d.failure_count % b.n
+        left join mass_stores s on s.id = b.store_id),
+      mine as (
+        select id, store_id, key from placed p
+        where store_id is null or nth <= concurrency - copies_under_way(store_id) order by id limit ${most})
       update replica_checks c set status = 'RUNNING', attempt = c.attempt + 1, worker = ${worker},
-        lease_until = clock_timestamp() + make_interval(secs => ${leaseSeconds})
+        lease_until = clock_timestamp() + make_interval(secs => ${leaseSeconds}), store_id = mine.store_id
       from mine, replicas p, files f
       where c.id = mine.id and p.id = c.replica_id and f.id = c.file_id
       returning c.id as "checkId", c.attempt, c.replica_id as "replicaId", c.file_id as "fileId", f.lfn, p.path,
         c.is_restage as "isRestage", f.size_bytes as "sizeBytes", f.adler32, f.sha256,
-        coalesce((select json_agg(json_build_object('storeId', b.store_id, 'key', b.store_key) order by b.id)
-          from backup_records b where b.file_id = f.id and b.status = 'CONFIRMED'), '[]') as copies`,
-    ),
-  );
+        case when mine.store_id is not null
+          then json_build_object('storeId', mine.store_id, 'key', mine.key) end as copy`,
+    );
+  });
   return claimed.map(({ sizeBytes, adler32, sha256, ...row }) => ({
     ...row,
     worker,
     expected: { sizeBytes, adler32, sha256 },
   }));
 }
+
+/** Checks c that somebody may take. */
+const isDue = sql`((c.status = 'REQUESTED' and c.next_attempt_at <= clock_timestamp())
+  or (c.status = 'RUNNING' and c.lease_until < clock_timestamp()))`;
+/** Waiting ones that are looked at for one that has a place: behind those of a full store others may stand. */
+const mostLookedAt = 1000;
 
 /** Says that these checks are alive; returns those that are still held. */
 export async function renewChecks(
@@ -191,13 +216,15 @@ export async function failCheck(
   return inTransaction(db, { principal: claim.worker, reason: message }, async (tx) => {
     const row = await firstRow(
       tx,
-      sql<{ failureCount: number }>`
-      select failure_count + ${failure.isInnocent ? 0 : 1} as "failureCount" from replica_checks
-      where id = ${claim.checkId} and attempt = ${claim.attempt} and status = 'RUNNING' for update`,
+      sql<{ failureCount: number; copyCount: number }>`
+      select c.failure_count + ${failure.isInnocent ? 0 : 1} as "failureCount",
+        (select count(*) from backup_records b where b.file_id = c.file_id and b.status = 'CONFIRMED') as "copyCount"
+      from replica_checks c where id = ${claim.checkId} and attempt = ${claim.attempt} and status = 'RUNNING' for update`,
     );
     if (!row) return 'LEASE_LOST';
     const isOver =
-      !failure.isInnocent && (row.failureCount >= attemptLimit || hopeless.has(failure.code));
+      !failure.isInnocent &&
+      (row.failureCount >= Math.max(attemptLimit, row.copyCount) || hopeless.has(failure.code));
     const delayMs = failure.isInnocent
       ? 0
       : nextDelayMs(row.failureCount, { baseMs: retryBaseMs, maxMs: longestDelayMs });
@@ -212,108 +239,4 @@ export async function failCheck(
     if (isOver) await giveUp(tx, claim.replicaId);
     return isOver ? 'FAILED' : 'REQUESTED';
   });
-}
-
-export interface ReplicaPlace {
-  readonly lfn: string;
-  readonly path: string;
-  readonly volume?: string | null | undefined;
-  readonly site?: string | null | undefined;
-}
-
-/**
- * Tells that a copy of a file is on disk (again): a worker reads it before it counts. A copy that is AVAILABLE
- * is read again and stays so meanwhile. Asked for twice while it waits is asked for once.
- */
-export async function confirmReplica(
-  db: Db,
-  viewer: Viewer,
-  input: ReplicaPlace,
-  defaultSite: string,
-): Promise<{ checkId: number; changed: boolean }> {
-  demand(viewer, 'confirmReplica');
-  if (
-    !input.path.startsWith('/') ||
-    input.path.includes('\0') ||
-    Buffer.byteLength(input.path) > 4096
-  ) {
-    throw badInput('path', input.path, 'an absolute path of at most 4096 bytes');
-  }
-  return inTransaction(db, viewer, async (tx) => {
-    const [file] = await filesByLfn(tx, [input.lfn]);
-    if (!file) throw new Error('filesByLfn found nothing and said nothing');
-    const replicaId =
-      (await replicaAt(tx, file.id, input)) ?? (await newReplica(tx, file.id, input, defaultSite));
-    await rows(
-      tx,
-      sql`update replicas set status = 'STAGING' where id = ${replicaId} and status = 'LOST'`,
-    );
-    const made = await firstRow(
-      tx,
-      sql<{
-        id: number;
-      }>`insert into replica_checks (replica_id, file_id) values (${replicaId}, ${file.id})
-        on conflict do nothing returning id`,
-    );
-    const check = await firstRow(
-      tx,
-      sql<{ id: number; isNew: boolean }>`
-      select id, xmin = pg_current_xact_id()::xid as "isNew" from replica_checks
-      where replica_id = ${replicaId} order by id desc limit 1`,
-    );
-    if (!check) throw new Error(`no check of replica ${replicaId}`);
-    return { checkId: check.id, changed: made !== undefined || check.isNew };
-  });
-}
-
-async function replicaAt(tx: Db, fileId: number, input: ReplicaPlace): Promise<number | undefined> {
-  const found = await rows(
-    tx,
-    sql<{ id: number; volume: string }>`
-    select p.id, v.name as volume from replicas p join volumes v on v.id = p.volume_id join sites s on s.id = v.site_id
-    where p.file_id = ${fileId} and p.path = ${input.path}
-      and ${input.volume == null ? sql`true` : sql`v.name = ${input.volume}`}
-      and ${input.site == null ? sql`true` : sql`s.name = ${input.site}`} order by p.id limit 2 for no key update of p`,
-  );
-  if (found.length > 1) {
-    throw badInput(
-      'volume',
-      null,
-      `${input.path} is registered on ${found.map((r) => r.volume).join(' and ')}: say which`,
-    );
-  }
-  return found[0]?.id;
-}
-
-async function newReplica(
-  tx: Db,
-  fileId: number,
-  input: ReplicaPlace,
-  defaultSite: string,
-): Promise<number> {
-  const site = input.site ?? defaultSite;
-  const known = await firstRow(tx, sql<{ id: number }>`select id from sites where name = ${site}`);
-  if (!known) {
-    throw new SweepbookError('NOT_FOUND', `site ${site} is not known here`, {
-      field: 'site',
-      value: site,
-    });
-  }
-  const volume = input.volume ?? 'default';
-  if (volume === '' || volume.length > 200 || volume.includes('\0')) {
-    throw badInput('volume', volume, '1 to 200 printable characters');
-  }
-  await rows(
-    tx,
-    sql`insert into volumes (site_id, name) values (${known.id}, ${volume}) on conflict do nothing`,
-  );
-  const made = await firstRow(
-    tx,
-    sql<{ id: number }>`
-    insert into replicas (file_id, volume_id, path, status)
-    select ${fileId}::bigint, v.id, ${input.path}::text, 'STAGING' from volumes v
-    where v.site_id = ${known.id} and v.name = ${volume} returning id`,
-  );
-  if (!made) throw new Error(`no replica at ${input.path}`);
-  return made.id;
 }

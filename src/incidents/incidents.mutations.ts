@@ -1,18 +1,17 @@
 import { Arg, Ctx, Mutation, Resolver } from 'type-graphql';
 import { inOrder, type Context } from '../api/context.ts';
-import { confirmReplica } from './checks.service.ts';
+import { ConfirmReplicaInput, ConfirmReplicaPayload } from './checks.schema.ts';
+import { confirmReplica } from './confirm-replica.service.ts';
 import { checksByIds } from './incidents.queries.ts';
+import { toldTable } from './incident-table.resolver.ts';
 import { incidentIdOf, loadIncidents } from './incidents.resolver.ts';
 import {
-  ConfirmReplicaInput,
-  ConfirmReplicaPayload,
   EndIncidentInput,
   IncidentPayload,
   RecoverIncidentInput,
   ReportStorageLossInput,
   ReportStorageLossPayload,
 } from './loss.schema.ts';
-import type { LossTable } from './loss-table.queries.ts';
 import {
   recoverIncident,
   resolveIncident,
@@ -33,22 +32,6 @@ async function answer(context: Context, change: IncidentChange) {
   };
 }
 
-/** Run numbers as ranges, by source. */
-function runLists(runs: LossTable['lostRuns']): { source: string; numbers: string }[] {
-  return [...Map.groupBy(runs, (run) => run.source)].map(([source, of]) => {
-    const ranges: [number, number][] = [];
-    for (const { number } of of) {
-      const last = ranges.at(-1);
-      if (last && number === last[1] + 1) last[1] = number;
-      else ranges.push([number, number]);
-    }
-    const numbers = ranges
-      .map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`))
-      .join(',');
-    return { source, numbers };
-  });
-}
-
 @Resolver()
 export class IncidentMutations {
   @Mutation(() => ReportStorageLossPayload, {
@@ -67,8 +50,7 @@ export class IncidentMutations {
     const report = await reportStorageLoss(db, viewer, loss, idempotencyKey);
     if (report.changed) means.ring();
     return {
-      ...report.table,
-      lostRuns: runLists(report.table.lostRuns),
+      ...toldTable(report.table),
       incident:
         report.incidentId === null ? null : await context.load(loadIncidents, report.incidentId),
       changed: report.changed,

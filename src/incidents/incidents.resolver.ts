@@ -13,6 +13,7 @@ import { EventConnection, EventType } from '../events/events.schema.ts';
 import type { FileRow } from '../files/files.queries.ts';
 import { loadFiles } from '../files/files.resolver.ts';
 import { FileType } from '../files/files.schema.ts';
+import { ReplicaCheck } from './checks.schema.ts';
 import {
   checksOfFiles,
   incidentsByIds,
@@ -35,7 +36,6 @@ import {
   IncidentItemFilter,
   IncidentType,
 } from './incidents.schema.ts';
-import { ReplicaCheck } from './loss.schema.ts';
 
 export async function loadIncidents(context: Context, ids: readonly number[]) {
   return inOrder(

@@ -51,25 +51,13 @@ export function findingOf({ alike, other }: Holdings): Finding {
   return other > 0 ? 'RECOVERABLE' : 'LOST';
 }
 
-/** A dataset that holds files that were hit. */
-export interface HitDataset {
-  readonly isOpen: boolean;
-  readonly backupWaived: boolean;
-  /** Files that nothing holds. */
-  readonly lostCount: number;
-  /** Files that have a copy on disk, and no confirmed backup left. */
-  readonly unbackedCount: number;
-}
-
 /**
- * Whether a dataset is marked bad: when nothing holds one of its files; and, where every file must have
- * a confirmed backup (I1), when one has none left. Data made from lost data is good as long as it is
- * held itself: it is listed, and never marked for its inputs.
+ * Whether a dataset is marked bad: when nothing holds one of its files any more, neither a disk nor a store.
+ * Where a store has lost the only backup of a file that a disk holds, users can read it: the dataset stays what
+ * it is, and the copy is asked for again at once. Data made from lost data is good as long as it is held itself:
+ * it is listed, generation by generation, and never marked for what it was made of.
  */
-export function isHeldBack(dataset: HitDataset): boolean {
-  const needsBackup = !dataset.isOpen && !dataset.backupWaived;
-  return dataset.lostCount > 0 || (needsBackup && dataset.unbackedCount > 0);
-}
+export const isHeldBack = (lostCount: number): boolean => lostCount > 0;
 
 export const mostNames = 10_000;
 const longestReason = 2000;

@@ -1,6 +1,5 @@
-import { Field, ID, InputType, ObjectType } from 'type-graphql';
-import { enumType } from '../api/inputs.ts';
-import { DateTime, Json, SafeInt } from '../api/scalars.ts';
+import { Field, ID, InputType, Int, ObjectType } from 'type-graphql';
+import { DateTime, SafeInt } from '../api/scalars.ts';
 import { DatasetStatus } from '../datasets/datasets.schema.ts';
 import { RunSource } from '../runs/runs.schema.ts';
 import type { Finding as FindingName } from './incidents.rules.ts';
@@ -137,18 +136,42 @@ export class HitOwner {
   lostCount!: number;
 }
 
+@ObjectType({ description: 'A list of datasets of which some are hit.' })
+export class HitContainer {
+  @Field(() => String, { description: 'Its name.' })
+  name!: string;
+
+  @Field(() => String, { description: 'Whose it is.' })
+  owner!: string;
+
+  @Field(() => SafeInt, { description: 'Its datasets that are hit.' })
+  datasetCount!: number;
+
+  @Field(() => SafeInt, {
+    description: 'Of these, marked bad: they leave the list until the mark goes.',
+  })
+  markedCount!: number;
+
+  @Field(() => SafeInt, { description: 'Lost files in them.' })
+  lostCount!: number;
+}
+
 @ObjectType({
   description:
-    'A merged file made of lost run files. It is good as long as it is held itself; it cannot be made again.',
+    'A file made from lost files, or from such files: merged of them, or a child. It is good, and never marked bad ' +
+    'for this, as long as it is held itself; it cannot be made again.',
 })
 export class HitDerived {
-  @Field(() => String, { description: 'Logical name of the merged file.' })
+  @Field(() => String, { description: 'Logical name of the file.' })
   lfn!: string;
 
-  @Field(() => SafeInt, { description: 'Its inputs that are lost.' })
+  @Field(() => Int, { description: '1 = made of a lost file, 2 = made of such a file, …' })
+  generation!: number;
+
+  @Field(() => SafeInt, { description: 'Inputs and parents of its own that are lost.' })
   lostInputCount!: number;
 
-  @Field(() => SafeInt, { description: 'All its inputs.' })
+  @Field(() => SafeInt, { description: 'All its inputs and parents.' })
   inputCount!: number;
 
   @Field(() => Boolean, { description: 'It is lost itself.' })
@@ -156,6 +179,24 @@ export class HitDerived {
 
   @Field(() => [String], { description: 'Datasets that hold it, at most 20.' })
   datasets!: string[];
+}
+
+@ObjectType({ description: 'A dataset that holds files made from lost ones. Counts are files.' })
+export class HitDerivedDataset {
+  @Field(() => String, { description: 'Its name.' })
+  name!: string;
+
+  @Field(() => String, { description: 'Whose it is.' })
+  owner!: string;
+
+  @Field(() => SafeInt, { description: 'All its files.' })
+  fileCount!: number;
+
+  @Field(() => SafeInt, { description: 'Made from lost ones.' })
+  derivedCount!: number;
+
+  @Field(() => Boolean, { description: 'It is marked bad, for files of its own that are lost.' })
+  isMarked!: boolean;
 }
 
 @ObjectType({ description: 'Runs of one source.' })
@@ -169,22 +210,9 @@ export class RunList {
 
 @ObjectType({
   description:
-    'What a loss hits. The same for a dry run as for the real one. Lists are cut as they say; the incident has all.',
+    'What a loss hits. Lists are cut as they say; the incident has all copies and datasets.',
 })
-export class ReportStorageLossPayload {
-  @Field(() => IncidentType, {
-    nullable: true,
-    description:
-      'The new incident; the earlier one, when nothing new was hit; none for a dry run or no hit.',
-  })
-  incident!: IncidentType | null;
-
-  @Field(() => Boolean, { description: 'false: nothing was written.' })
-  changed!: boolean;
-
-  @Field(() => Boolean, { description: 'It was only looked at.' })
-  dryRun!: boolean;
-
+export class StorageLossTable {
   @Field(() => SafeInt, { description: 'Copies that are hit.' })
   itemCount!: number;
 
@@ -196,15 +224,6 @@ export class ReportStorageLossPayload {
 
   @Field(() => SafeInt, { description: 'Of these, that are the last copy of their file.' })
   lostCount!: number;
-
-  @Field(() => SafeInt, { description: 'Copies named here that were lost before.' })
-  alreadyLostCount!: number;
-
-  @Field(() => SafeInt, { description: 'Names that stand for no copy at all.' })
-  unknownCount!: number;
-
-  @Field(() => [String], { description: 'The first 100 of them.' })
-  unknown!: string[];
 
   @Field(() => SafeInt, { description: 'Files that are hit.' })
   fileCount!: number;
@@ -230,11 +249,17 @@ export class ReportStorageLossPayload {
   @Field(() => SafeInt, { description: 'Of these, marked bad.' })
   markedDatasetCount!: number;
 
+  @Field(() => SafeInt, { description: 'Containers that list a dataset that is hit.' })
+  containerCount!: number;
+
   @Field(() => SafeInt, { description: 'Owners of datasets that are hit.' })
   ownerCount!: number;
 
-  @Field(() => SafeInt, { description: 'Merged files made of lost run files.' })
+  @Field(() => SafeInt, { description: 'Files made from lost files, over all generations.' })
   derivedCount!: number;
+
+  @Field(() => SafeInt, { description: 'Datasets that hold such files.' })
+  derivedDatasetCount!: number;
 
   @Field(() => [HitCopy], { description: 'Last copies first, at most 1,000.' })
   items!: HitCopy[];
@@ -245,8 +270,43 @@ export class ReportStorageLossPayload {
   @Field(() => [HitOwner], { description: 'Those with most marked datasets first, at most 200.' })
   owners!: HitOwner[];
 
-  @Field(() => [HitDerived], { description: 'At most 100.' })
+  @Field(() => [HitContainer], {
+    description: 'Those with most marked datasets first, at most 200.',
+  })
+  containers!: HitContainer[];
+
+  @Field(() => [HitDerived], { description: 'The nearest first, at most 100.' })
   derived!: HitDerived[];
+
+  @Field(() => [HitDerivedDataset], {
+    description: 'Those with most such files first, at most 100.',
+  })
+  derivedDatasets!: HitDerivedDataset[];
+}
+
+@ObjectType({ description: 'What a loss hits: the same for a dry run as for the real one.' })
+export class ReportStorageLossPayload extends StorageLossTable {
+  @Field(() => IncidentType, {
+    nullable: true,
+    description:
+      'The new incident; the earlier one, when nothing new was hit; none for a dry run or no hit.',
+  })
+  incident!: IncidentType | null;
+
+  @Field(() => Boolean, { description: 'false: nothing was written.' })
+  changed!: boolean;
+
+  @Field(() => Boolean, { description: 'It was only looked at.' })
+  dryRun!: boolean;
+
+  @Field(() => SafeInt, { description: 'Copies named here that were lost before.' })
+  alreadyLostCount!: number;
+
+  @Field(() => SafeInt, { description: 'Names that stand for no copy at all.' })
+  unknownCount!: number;
+
+  @Field(() => [String], { description: 'The first 100 of them.' })
+  unknown!: string[];
 }
 
 @InputType({ description: 'An incident to bring back.' })
@@ -282,77 +342,5 @@ export class IncidentPayload {
   incident!: IncidentType;
 
   @Field(() => Boolean, { description: 'false: it was so already.' })
-  changed!: boolean;
-}
-
-export const ReplicaCheckStatus = enumType(
-  'ReplicaCheckStatus',
-  'How far the reading of a copy has come.',
-  {
-    REQUESTED: 'Waits for a worker, or for the next attempt.',
-    RUNNING: 'A worker reads it, or copies it from a mass store first.',
-    GOOD: 'It was read, and is what was registered.',
-    BAD: 'It was read, and is something else.',
-    FAILED: 'It could not be read; lastError says why.',
-  },
-);
-
-@ObjectType({ description: 'A reading of one copy on disk, and what was found.' })
-export class ReplicaCheck {
-  @Field(() => String, { description: 'The volume.' })
-  volume!: string;
-
-  @Field(() => String, { description: 'Path of the copy.' })
-  path!: string;
-
-  @Field(() => ReplicaCheckStatus, { description: 'How far it has come.' })
-  status!: keyof typeof ReplicaCheckStatus;
-
-  @Field(() => String, { description: 'Who asked for it.' })
-  requestedBy!: string;
-
-  @Field(() => DateTime, { description: 'When.' })
-  requestedAt!: Date;
-
-  @Field(() => DateTime, { nullable: true, description: 'When it was over.' })
-  finishedAt!: Date | null;
-
-  @Field(() => String, { nullable: true, description: 'Code of what went wrong last.' })
-  lastErrorCode!: string | null;
-
-  @Field(() => String, { nullable: true, description: 'What went wrong last.' })
-  lastError!: string | null;
-
-  @Field(() => Json, { nullable: true, description: 'What was read, when and by which host.' })
-  evidence!: unknown;
-}
-
-@InputType({ description: 'A copy that is on disk, or on disk again.' })
-export class ConfirmReplicaInput {
-  @Field(() => String, { description: 'LFN of the registered file.' })
-  lfn!: string;
-
-  @Field(() => String, { description: 'Absolute path of the copy.' })
-  path!: string;
-
-  @Field(() => String, {
-    nullable: true,
-    description: 'Its volume; "default", if not given and not known.',
-  })
-  volume?: string | null;
-
-  @Field(() => String, {
-    nullable: true,
-    description: 'Site of the volume; this one, if not given.',
-  })
-  site?: string | null;
-}
-
-@ObjectType({ description: 'The reading that was asked for.' })
-export class ConfirmReplicaPayload {
-  @Field(() => ReplicaCheck, { description: 'As it is now; ask File.replicaChecks for its end.' })
-  check!: ReplicaCheck;
-
-  @Field(() => Boolean, { description: 'false: it was asked for already.' })
   changed!: boolean;
 }

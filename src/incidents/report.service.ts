@@ -15,7 +15,7 @@ import {
   type UnknownNames,
 } from './hits.queries.ts';
 import { checkReason, checkScope, type LossScope } from './incidents.rules.ts';
-import { findingRank, lossTable, type LossTable } from './loss-table.queries.ts';
+import { findingRank, incidentTable, lossTable, type LossTable } from './loss-table.queries.ts';
 
 export interface StorageLoss extends LossScope {
   readonly reason: string;
@@ -69,6 +69,28 @@ export async function reportStorageLoss(
       report(tx, { ...loss, reason }, places, store ?? places.storeId ?? null),
     ),
   );
+}
+
+/** A copy that was read and found bad: one replica, or the backup of one file in one store. */
+export type BadCopy =
+  | { readonly replicaId: number }
+  | { readonly storeId: number; readonly lfn: string };
+
+/** It is lost like one on a crashed disk, in the transaction of who has read it; null = it was lost already. */
+export async function badCopyInTransaction(
+  tx: Db,
+  copy: BadCopy,
+  reason: string,
+): Promise<number | null> {
+  const loss: StorageLoss = {
+    reason: checkReason(reason),
+    dryRun: false,
+    ...('lfn' in copy ? { lfns: [copy.lfn] } : {}),
+  };
+  const places: Places =
+    'lfn' in copy ? { storeId: copy.storeId } : { replicaIds: [copy.replicaId] };
+  const { incidentId, changed } = await report(tx, loss, places, places.storeId ?? null);
+  return changed ? incidentId : null;
 }
 
 /** A replica that was read and found bad is lost like one on a crashed disk; for who has read it. */
@@ -129,11 +151,7 @@ async function report(
   const incidentId = loss.dryRun
     ? null
     : await writeIncident(tx, loss, places, backupStoreId, until, hits);
-  const source =
-    incidentId === null
-      ? hits
-      : sql`select file_id, replica_id, backup_id, finding from incident_items where incident_id = ${incidentId}`;
-  const table = await lossTable(tx, source);
+  const table = await (incidentId === null ? lossTable(tx, hits) : incidentTable(tx, incidentId));
   if (table.itemCount === 0) await demandSense(tx, loss, places, before.count, unknown.count);
   const known = table.itemCount === 0 ? before.incidentId : null;
   return {
@@ -314,7 +332,7 @@ async function markDatasets(tx: Db, incidentId: number): Promise<void> {
         x.file_count, case when x.unbacked_total > 0
           then format(', %s without a confirmed backup', x.unbacked_total) else '' end, i.reason)
       from incident_datasets x join incidents i on i.id = x.incident_id
-      where x.incident_id = ${incidentId} and is_held_back(x.dataset_id, x.lost_count, x.unbacked_count)
+      where x.incident_id = ${incidentId} and x.lost_count > 0
         and not exists (select from bad_marks m where m.incident_id = x.incident_id and m.dataset_id = x.dataset_id)
       order by x.dataset_id`,
   );

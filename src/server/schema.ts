@@ -58,6 +58,7 @@ import {
 } from '../production/stuck.resolver.ts';
 import { TotalsResolver } from '../production/totals.resolver.ts';
 import { DqmResolver } from '../runs/dqm.resolver.ts';
+import { findWebhookNode, WebhookResolver } from '../notices/webhooks.resolver.ts';
 import {
   EventRunResolver,
   findRunNode,
@@ -69,6 +70,7 @@ import {
   IncidentFeedResolver,
   IncidentProgressResolver,
 } from '../incidents/incident-feed.resolver.ts';
+import { IncidentTableResolver } from '../incidents/incident-table.resolver.ts';
 import { IncidentMutations } from '../incidents/incidents.mutations.ts';
 import {
   BadMarkIncidentResolver,
@@ -82,6 +84,7 @@ import {
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
+import { findSuspicionNode, SuspicionResolver } from '../suspicions/suspicions.resolver.ts';
 
 @Resolver()
 class NodeResolver {
@@ -109,6 +112,10 @@ class NodeResolver {
         return findContainerNode(context, key.id);
       case 'Incident':
         return findIncidentNode(context, key.id);
+      case 'Webhook':
+        return findWebhookNode(context, key.id);
+      case 'SuspiciousCopy':
+        return findSuspicionNode(context, key.id);
     }
   }
 }
@@ -178,12 +185,14 @@ const incidentResolvers = [
   IncidentItemResolver,
   IncidentDatasetResolver,
   IncidentMutations,
+  IncidentTableResolver,
   IncidentProgressResolver,
   IncidentFeedResolver,
   BadMarkIncidentResolver,
   EventIncidentResolver,
   FileChecksResolver,
 ];
+const noticeResolvers = [WebhookResolver, SuspicionResolver];
 const exportResolvers = [ExportResolver, ContainerExportResolver];
 
 /** The whole schema; schema.graphql is printed from it. */
@@ -199,6 +208,7 @@ export function makeSchema(): GraphQLSchema {
       ...containerResolvers,
       ...productionResolvers,
       ...incidentResolvers,
+      ...noticeResolvers,
       ...exportResolvers,
     ],
     scalarsMap: [{ type: Date, scalar: DateTime }],

@@ -17,6 +17,45 @@ export interface Check {
   readonly signal: AbortSignal;
 }
 
+const leastDeadlineMs = 600_000;
+/** Slower than a tape drive that shows its age: such a copy hangs. */
+const leastBytesPerMs = 2000;
+
+/** How long one attempt may take; a disk or a store that hangs must not hold a place for good. */
+export const deadlineMs = (sizeBytes: number): number =>
+  Math.ceil(leastDeadlineMs + sizeBytes / leastBytesPerMs);
+
+/**
+ * The work, or the end of its time: a read that hangs in the kernel is left behind. What it might still write has
+ * a name of this attempt, and gets no other.
+ */
+export async function inTime<T>(
+  ms: number,
+  abort: AbortController,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const { signal } = abort;
+  const timer = setTimeout(
+    () =>
+      abort.abort(
+        new SweepbookError(
+          'UNAVAILABLE',
+          `not done after ${Math.round(ms / 1000)} s: the disk or the store hangs`,
+        ),
+      ),
+    ms,
+  );
+  const aborted = new Promise<never>((_, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+    if (signal.aborted) reject(signal.reason as Error);
+  });
+  try {
+    return await Promise.race([work(signal), aborted]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /**
  * One attempt at a check: reads the copy and records what it is. Where nothing is and a restage was asked for,
  * the file is copied from a mass store first. Throws why nothing could be read.
@@ -85,7 +124,7 @@ async function read(path: string, signal: AbortSignal): Promise<StoreAnswer> {
   }
 }
 
-/** From the first store that has it; the fault of the last one is told. */
+/** From the store whose place the claim holds; the next attempt asks another one, if another has the file. */
 async function restageFrom({
   db,
   stores,
@@ -93,36 +132,23 @@ async function restageFrom({
   restageRoots,
   signal,
 }: Check): Promise<StoreAnswer> {
-  const rows = new Map((await listMassStores(db)).map((row) => [row.id, row]));
-  let fault: unknown = new SweepbookError(
-    'SOURCE_UNREADABLE',
-    `no mass store has a confirmed copy of ${claim.lfn} any more`,
-    { lfn: claim.lfn },
-  );
-  for (const { storeId, key } of claim.copies) {
-    const row = rows.get(storeId);
-    if (!row) continue;
-    try {
-      return await restage({
-        store: stores.of(row),
-        key,
-        path: claim.path,
-        expected: claim.expected,
-        checkId: claim.checkId,
-        attempt: claim.attempt,
-        roots: restageRoots,
-        options: { signal },
-      });
-    } catch (error) {
-      signal.throwIfAborted();
-      fault = error;
-      const isOfStore =
-        error instanceof SweepbookError &&
-        ['SOURCE_UNREADABLE', 'SOURCE_CHANGED', 'CHECKSUM_MISMATCH', 'STORE_UNAVAILABLE'].includes(
-          error.code,
-        );
-      if (!isOfStore) throw error;
-    }
+  const { copy, lfn, path, expected, checkId, attempt } = claim;
+  const row = copy && (await listMassStores(db)).find((store) => store.id === copy.storeId);
+  if (!copy || !row) {
+    throw new SweepbookError(
+      'SOURCE_UNREADABLE',
+      `no mass store has a confirmed copy of ${lfn} any more`,
+      { lfn },
+    );
   }
-  throw fault;
+  return restage({
+    store: stores.of(row),
+    key: copy.key,
+    path,
+    expected,
+    checkId,
+    attempt,
+    roots: restageRoots,
+    options: { signal },
+  });
 }

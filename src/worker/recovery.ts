@@ -10,7 +10,7 @@ import {
 import { advanceIncidents } from '../incidents/recovery-feed.service.ts';
 import type { Evidence } from '../storage/contract.ts';
 import type { OpenStores } from '../storage/open.ts';
-import { runCheck } from './check.ts';
+import { deadlineMs, inTime, runCheck } from './check.ts';
 import type { WorkerLog } from './log.ts';
 
 export interface RecoveryOptions {
@@ -123,7 +123,9 @@ export class RecoveryWorker {
     const { db, stores, log, restageRoots } = this.o;
     const facts = { lfn: claim.lfn, path: claim.path, attempt: claim.attempt };
     try {
-      const found = await runCheck({ db, stores, claim, restageRoots, signal: abort.signal });
+      const found = await inTime(deadlineMs(claim.expected.sizeBytes), abort, (signal) =>
+        runCheck({ db, stores, claim, restageRoots, signal }),
+      );
       log.info({ ...facts, found }, 'recovery: a copy was read');
     } catch (error) {
       await this.failed(claim, error, facts);

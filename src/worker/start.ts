@@ -2,6 +2,7 @@ import type { Config } from '../config.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import type { OpenStores } from '../storage/open.ts';
+import { CopyChecker } from './copy-checker.ts';
 import { RecoveryWorker } from './recovery.ts';
 import type { WorkerLog } from './log.ts';
 import { StoreWatch } from './store-watch.ts';
@@ -19,7 +20,7 @@ interface Means {
   readonly stores: OpenStores;
 }
 
-/** One worker for backups, one for what incidents ask for. */
+/** One worker for backups, one for what incidents ask for, one that reads suspicious copies. */
 export function startWorkers(
   config: Config,
   { db, jobs, stores }: Means,
@@ -43,6 +44,7 @@ export function startWorkers(
     backups,
     new RecoveryWorker({ ...common, name: backups.name, restageRoots: config.restageRoots }),
     new StoreWatch({ ...common, name: backups.name }),
+    new CopyChecker(common),
   ];
   for (const part of parts) part.start();
   return {

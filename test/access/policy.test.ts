@@ -27,6 +27,7 @@ const producers: AnyRole[] = ['PRODUCER', 'OPERATOR', 'ADMIN'];
 const backers: AnyRole[] = ['PRODUCER', 'IMPORTER', 'OPERATOR', 'ADMIN'];
 const operators: AnyRole[] = ['OPERATOR', 'ADMIN'];
 const admins: AnyRole[] = ['ADMIN'];
+const tokenHolders = everybody.filter((role) => role !== 'ANONYMOUS');
 
 interface Row {
   readonly may: AnyRole[];
@@ -66,6 +67,8 @@ const queries: Record<string, Row> = {
   stuck: { may: producers, ask: () => '{ asOf }' },
   incident: { may: everybody, ask: () => '(id: "1") { status }' },
   incidents: { may: everybody, ask: () => page },
+  webhooks: { may: tokenHolders, ask: () => page },
+  suspiciousCopies: { may: operators, ask: () => page },
 };
 
 /** A step on a dataset that is not the caller's, and on one that is. */
@@ -152,6 +155,18 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
     may: ['DQM', 'OPERATOR', 'ADMIN'],
     ask: () => '(input: { number: 7, verdict: GOOD }) { changed }',
   },
+  createWebhook: {
+    may: tokenHolders,
+    ask: () => '(input: { url: "https://hooks.example.org/x" }) { secret }',
+  },
+  deleteWebhook: { may: tokenHolders, ask: () => '(id: "x") { changed }' },
+  enableWebhook: { may: tokenHolders, ask: () => '(input: { id: "x" }) { changed }' },
+  testWebhook: { may: tokenHolders, ask: () => '(id: "x") { status }' },
+  reportReadFailure: {
+    may: tokenHolders,
+    ask: () => '(input: { lfn: "/policy/safe", url: "/x", error: "EIO", job: "1" }) { isNew }',
+  },
+  checkSuspiciousCopy: { may: operators, ask: () => '(id: "x") { changed }' },
   createToken: { may: admins, ask: () => '(input: { principal: "x", roles: [USER] }) { token }' },
   revokeToken: { may: admins, ask: () => '(prefix: "000000000000") { changed }' },
 };

@@ -50,6 +50,11 @@ test.each([
   ['production', 'worker'],
   ['production', 'server'],
   ['worker', 'production'],
+  ['sweeps', 'suspicions'],
+  ['datasets', 'notices'],
+  ['suspicions', 'notices'],
+  ['worker', 'notices'],
+  ['notices', 'server'],
   ['storage', 'access'],
   ['storage', 'database'],
   ['database', 'events'],
@@ -77,6 +82,8 @@ test.each([
   ['server', 'production'],
   ['incidents', 'sweeps'],
   ['worker', 'incidents'],
+  ['server', 'notices'],
+  ['worker', 'suspicions'],
   ['worker', 'storage'],
 ])('the check lets %s know %s', (left, right) => {
   const said = lint({

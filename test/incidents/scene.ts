@@ -42,14 +42,15 @@ export async function waivedDataset(
   await mutate(client, 'closeDataset', { dataset: name });
 }
 
-/** A published dataset whose files have a confirmed backup each. */
+/** A published dataset whose files have a confirmed backup each, as some more have. */
 export async function safeDataset(
   client: TestClient,
   name: string,
   files: TestFile[],
+  more: TestFile[] = [],
 ): Promise<void> {
   await mutate(client, 'createDataset', { name, kind: 'PR', files: files.map((file) => file.lfn) });
-  await backUp(client, ...files);
+  await backUp(client, ...files, ...more);
   await mutate(client, 'markDatasetBackedUp', { dataset: name });
   await mutate(client, 'closeDataset', { dataset: name });
 }
@@ -79,16 +80,27 @@ export interface Report {
     isMarked: boolean;
   }[];
   owners: { owner: string; datasetCount: number; markedCount: number; lostCount: number }[];
-  derived: { lfn: string; lostInputCount: number; inputCount: number; datasets: string[] }[];
+  containers: { name: string; datasetCount: number; markedCount: number }[];
+  derived: {
+    lfn: string;
+    generation: number;
+    lostInputCount: number;
+    inputCount: number;
+    datasets: string[];
+  }[];
 }
 
-export const reportFields = `incident { number status } changed itemCount safeCount recoverableCount lostCount
-  alreadyLostCount unknownCount unknown fileCount lostFileCount lostBytes runCount lostRunCount
-  lostRuns { source numbers } datasetCount markedDatasetCount ownerCount derivedCount
+export const tableFields = `itemCount safeCount recoverableCount lostCount fileCount lostFileCount lostBytes
+  runCount lostRunCount lostRuns { source numbers } datasetCount markedDatasetCount containerCount ownerCount
+  derivedCount derivedDatasetCount
   items { finding lfn sizeBytes place path }
   datasets { name owner status backupWaived fileCount hitCount lostCount unbackedCount isMarked }
+  containers { name owner datasetCount markedCount lostCount }
   owners { owner datasetCount markedCount lostCount }
-  derived { lfn lostInputCount inputCount isLost datasets }`;
+  derived { lfn generation lostInputCount inputCount isLost datasets }
+  derivedDatasets { name owner fileCount derivedCount isMarked }`;
+
+export const reportFields = `incident { number status } changed alreadyLostCount unknownCount unknown ${tableFields}`;
 
 /** Reports a loss, or looks what it would hit. */
 export async function report(

@@ -71,12 +71,10 @@ function expected(
     if (!file.on.includes(world.crashed)) continue;
     findings.set(at, findingOf({ alike: file.on.length - 1, other: file.isBackedUp ? 1 : 0 }));
   }
-  const marked = world.waived.flatMap((isWaived, at) => {
+  const marked = world.waived.flatMap((_, at) => {
     const files = [...world.files.keys()].filter((of) => world.files[of]?.inDatasets.includes(at));
     const lostCount = files.filter((of) => findings.get(of) === 'LOST').length;
-    const isOpen = !isWaived && files.some((of) => !world.files[of]?.isBackedUp);
-    const isMarked = isHeldBack({ isOpen, backupWaived: isWaived, lostCount, unbackedCount: 0 });
-    return isMarked ? [names.name(at)] : [];
+    return isHeldBack(lostCount) ? [names.name(at)] : [];
   });
   return {
     items: [...findings].map(([at, finding]) => `${names.lfn(at)} ${finding}`).toSorted(),

@@ -19,6 +19,8 @@ import {
   runSteps,
   runVerdicts,
 } from '../../src/runs/runs.rules.ts';
+import { noticeKinds, webhookScopes, webhookStatuses } from '../../src/notices/webhooks.rules.ts';
+import { suspicionStates, suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 
 let database: TestDatabase;
@@ -35,6 +37,7 @@ test.each<[string, readonly Step<string>[]]>([
   ['run', runSteps],
   ['replica', replicaSteps],
   ['incident', incidentSteps],
+  ['suspicion', suspicionSteps],
 ])('the database knows the steps of a %s that the rules know', async (noun, steps) => {
   const rows = await database.sql<{ step: string }>(
     `select from_state || ' > ' || to_state as step from lifecycle where noun = $1`,
@@ -46,7 +49,7 @@ test.each<[string, readonly Step<string>[]]>([
 
 test('the database knows no other noun with a life', async () => {
   const nouns = await database.sql(`select distinct noun from lifecycle order by noun`);
-  const known = ['backup', 'dataset', 'incident', 'replica', 'run'];
+  const known = ['backup', 'dataset', 'incident', 'replica', 'run', 'suspicion'];
   expect(nouns).toEqual(known.map((noun) => ({ noun })));
 });
 
@@ -77,6 +80,10 @@ test.each<[string, string, readonly string[]]>([
   ['incidents', 'what', lossKinds],
   ['incident_items', 'finding', findings],
   ['incident_items', 'status', itemStatuses],
+  ['suspicions', 'state', suspicionStates],
+  ['webhooks', 'kinds', noticeKinds],
+  ['webhooks', 'scope', webhookScopes],
+  ['webhooks', 'status', webhookStatuses],
 ])('the database takes the words in %s.%s that the program knows', async (table, column, words) => {
   expect(await allowed(table, column)).toEqual(sorted(words));
 });

@@ -1,5 +1,6 @@
 import { containerPlants } from './container-plants.ts';
 import { backup, dataset, file, incident, merge, replica, run } from './world.ts';
+import { suspicionPlants } from './suspicions.world.ts';
 
 const set = (lfn: string, columns: string) =>
   `update backup_records set ${columns} where id = ${backup(lfn)}`;
@@ -351,7 +352,7 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
   ],
   'a waived dataset that is shown and lost': [
     `update datasets set is_available = true where name = 'scratch'`,
-    /^visibility: waived dataset scratch is available, and nothing holds \/merged\/disk$/,
+    /^visibility: dataset scratch is available, and nothing holds \/merged\/disk$/,
   ],
   'an incident whose log says another state': [
     `update incidents set status = 'CLOSED' where id = ${incident('d1')}`,
@@ -380,4 +381,5 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
     ),
     /^I4: incident \d+: event \d+ goes from OPEN to CLOSED, and it was UNDONE$/,
   ],
+  ...suspicionPlants,
 };

@@ -1,4 +1,5 @@
 import type { TestDatabase } from '../support/database.ts';
+import { suspicionSteps } from './suspicions.world.ts';
 
 /** What a statement calls a row by: `dataset('closed')` is a subselect of its id. */
 export const dataset = (name: string) => `(select id from datasets where name = '${name}')`;
@@ -195,6 +196,7 @@ const steps: readonly string[] = [
   staged('/merged/back') + staged('/merged/staged'),
   checkClaimed('/merged/back') + checkedAs('/merged/back') + back('/merged/back'),
   restored('/merged/back'),
+  ...suspicionSteps,
 ];
 
 /** Fills a migrated database; each step is one transaction. */

@@ -92,17 +92,15 @@ export const incidentChecks: readonly Check[] = [
     sql: `
       with open as (${open})
       select format('dataset %s (%s) lost %s files in incident %s and carries no mark of it', d.name, d.status,
-        o.lost + o.unbacked, o.incident_id)
+        o.lost, o.incident_id)
       from open o join datasets d on d.id = o.dataset_id
-      where (o.lost > 0 or (o.unbacked > 0 and d.status <> 'OPEN' and not d.backup_waived))
-        and not exists (select from bad_marks m where m.dataset_id = o.dataset_id
+      where o.lost > 0 and not exists (select from bad_marks m where m.dataset_id = o.dataset_id
           and m.incident_id = o.incident_id and m.cleared_at is null)
       union all
       select format('dataset %s carries a mark of incident %s and lost nothing', m.dataset_id, m.incident_id)
       from bad_marks m join datasets d on d.id = m.dataset_id
       left join open o on o.incident_id = m.incident_id and o.dataset_id = m.dataset_id
-      where m.incident_id is not null and m.cleared_at is null and (coalesce(o.lost, 0) > 0
-        or (coalesce(o.unbacked, 0) > 0 and d.status <> 'OPEN' and not d.backup_waived)) is not true`,
+      where m.incident_id is not null and m.cleared_at is null and coalesce(o.lost, 0) = 0`,
   },
   {
     invariant: 'incidents',
@@ -116,7 +114,7 @@ export const incidentChecks: readonly Check[] = [
   {
     invariant: 'visibility',
     sql: `
-      select format('waived dataset %s is available, and nothing holds %s', d.name, f.lfn)
+      select format('dataset %s is available, and nothing holds %s', d.name, f.lfn)
       from datasets d join dataset_files df on df.dataset_id = d.id join files f on f.id = df.file_id
       where d.is_available and exists (select from incident_items i where i.file_id = f.id)
         and not exists (select from replicas p where p.file_id = f.id and p.status = 'AVAILABLE')
