@@ -124,9 +124,8 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
   return { db: orm.em, jobs, stores: new OpenStores(storesOfFile(config)), url };
 }
 
-function storesOfFile(config: Config): readonly StoreSettingsOfFile[] {
-  return config.stores === undefined ? [] : readStoreFile(config.stores);
-}
+const storesOfFile = ({ stores }: Config): readonly StoreSettingsOfFile[] =>
+  stores === undefined ? [] : readStoreFile(stores);
 
 /** The site, its default store and the first token: made once, at the very first start. */
 async function prepareFirstStart(

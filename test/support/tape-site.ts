@@ -111,7 +111,7 @@ export async function startTapeSite(folder: string) {
   ): Promise<void> {
     const file = join(root, path.replace(/^\/store/, ''));
     const stat = existsSync(file) ? statSync(file) : undefined;
-    switch (request.method) {
+    switch (request.method ?? '') {
       case 'PUT': {
         if (!existsSync(dirname(file))) return reply(409);
         await pipeline(request, createWriteStream(file));
