@@ -1,7 +1,10 @@
 import { backupSteps, type BackupStatus } from '../src/backups/backups.rules.ts';
 import { datasetSteps, type DatasetStatus } from '../src/datasets/datasets.rules.ts';
+import { replicaSteps, type ReplicaStatus } from '../src/files/files.rules.ts';
+import { incidentSteps, type IncidentStatus } from '../src/incidents/incidents.rules.ts';
 import type { Step } from '../src/events/events.rules.ts';
 import { runSteps, type ProductionStatus } from '../src/runs/runs.rules.ts';
+import { suspicionSteps, type SuspicionState } from '../src/suspicions/suspicions.rules.ts';
 
 const datasetStates: Readonly<Record<DatasetStatus, string>> = {
   OPEN: 'Files come and go, unless a sweep has sealed it. Only producers, operators and its owner see it.',
@@ -25,6 +28,29 @@ const runStates: Readonly<Record<ProductionStatus, string>> = {
   AVAILABLE: 'All of it is safe; DQM sees its files, events and luminosity. It stays so.',
 };
 
+const replicaStates: Readonly<Record<ReplicaStatus, string>> = {
+  AVAILABLE: 'It is there, as far as anybody knows.',
+  STAGING: 'It is said to be there, or on its way from a mass store; nobody has read it yet.',
+  LOST: 'It is gone, or something else; its incident says since when and why.',
+};
+
+const incidentStates: Readonly<Record<IncidentStatus, string>> = {
+  OPEN: 'Something is lost, and what is told of it is looked at.',
+  RECOVERING: 'Workers bring back what can be brought back, and read what may be there again.',
+  CLOSED: 'All is back; or an operator has closed it, and what is not back stays lost.',
+  UNDONE: 'It was a mistake: its replicas are AVAILABLE again, and its marks are gone.',
+};
+
+const suspicionStates: Readonly<Record<SuspicionState, string>> = {
+  REPORTED: 'Jobs could not read a copy; too few of them to have it checked.',
+  SUSPICIOUS: 'Enough different jobs said so: it waits for a worker that can read there.',
+  CHECKING: 'A worker holds the lease and reads the copy in full.',
+  CHECKED_GOOD: 'Size and checksums are the registered ones; the reports are closed with that.',
+  BAD: 'Not what was registered, or gone. The copy is LOST, and what was found is kept.',
+  UNREADABLE_FROM_HERE: 'No worker can read there: neither good nor bad.',
+  OBSOLETE: 'The copy is known as lost meanwhile.',
+};
+
 /** docs/lifecycle.md, made from the tables of the rules. */
 export function lifecycleText(): string {
   return [
@@ -40,6 +66,12 @@ export function lifecycleText(): string {
       'and refuses what the old one answers.',
     chapter('Run', runSteps, runStates),
     'The verdict of DQM (GOOD, BAD or none) is said apart from this, at any time.',
+    chapter('Replica', replicaSteps, replicaStates),
+    'A loss, and the undoing of one, moves up to a million replicas at once: the one line of the incident tells ' +
+      'it, and its items are the list. Every other step of a replica has its own line.',
+    chapter('Incident', incidentSteps, incidentStates),
+    chapter('Suspicion', suspicionSteps, suspicionStates),
+    'A suspicion is about one copy of a file, on disk or in a mass store. Reports alone never make a copy good or bad.',
   ]
     .join('\n\n')
     .concat('\n');

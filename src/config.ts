@@ -37,6 +37,11 @@ const settings = z.object({
     .string()
     .optional()
     .describe('what stands before a file’s key in the URLs that jobs get; unset = the path'),
+  SWEEPBOOK_STORES: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('the store file (YAML): the mass stores and how to reach them; unset = one folder'),
   SWEEPBOOK_WORKER: flag.default(true).describe('serve also runs a worker'),
   SWEEPBOOK_WORKER_CONCURRENCY: count(1, 64)
     .default(4)
@@ -53,6 +58,31 @@ const settings = z.object({
   SWEEPBOOK_FAST_READS: flag
     .default(true)
     .describe('answer the usual queries by one statement each; false = all by the resolvers'),
+  SWEEPBOOK_RESTAGE_ROOTS: z
+    .string()
+    .regex(/^(\/[^:]*)(:\/[^:]*)*$/, 'absolute folders, with ":" between them')
+    .optional()
+    .describe('folders below which workers of this host may restage lost files; unset = nowhere'),
+  SWEEPBOOK_SUSPICION_JOBS: count(1, 1000)
+    .default(3)
+    .describe('so many jobs that cannot read a copy have it checked'),
+  SWEEPBOOK_WEBHOOKS: flag.default(true).describe('serve delivers the notices of webhooks'),
+  SWEEPBOOK_WEBHOOK_KEY: z
+    .string()
+    .min(32)
+    .optional()
+    .describe(
+      'what the secrets of webhooks are made from; unset = a file in SWEEPBOOK_HOME, made once',
+    ),
+  SWEEPBOOK_WEBHOOK_PRIVATE: flag
+    .default(false)
+    .describe('webhooks may go to addresses of this host and of private networks'),
+  SWEEPBOOK_WEBHOOK_RETRY_HOURS: count(1, 720)
+    .default(72)
+    .describe('a webhook whose receiver fails for so long is disabled'),
+  SWEEPBOOK_WEBHOOK_TIMEOUT_SECONDS: count(1, 60)
+    .default(10)
+    .describe('how long the receiver of a webhook may take to answer'),
   SWEEPBOOK_GRAPHIQL: flag.default(true).describe('serve GraphiQL at /graphiql'),
   SWEEPBOOK_MIGRATE: flag.default(true).describe('serve applies missing migrations'),
   SWEEPBOOK_LOG_LEVEL: z
@@ -73,12 +103,21 @@ export interface Config {
   readonly site: string;
   readonly storeRoot: string;
   readonly storeUrlPrefix: string | undefined;
+  /** Path of the store file. */
+  readonly stores: string | undefined;
   readonly worker: boolean;
   readonly workerConcurrency: number;
   readonly leaseSeconds: number;
   readonly retryBaseMs: number;
   readonly querySeconds: number;
   readonly fastReads: boolean;
+  readonly restageRoots: readonly string[];
+  readonly suspicionJobs: number;
+  readonly webhooks: boolean;
+  readonly webhookKey: string | undefined;
+  readonly webhookPrivate: boolean;
+  readonly webhookRetryHours: number;
+  readonly webhookTimeoutSeconds: number;
   readonly graphiql: boolean;
   readonly migrate: boolean;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
@@ -105,12 +144,20 @@ export function readConfig(environment: Environment = process.env): Config {
     site: given.SWEEPBOOK_SITE,
     storeRoot: resolve(given.SWEEPBOOK_STORE_ROOT ?? join(home, 'store')),
     storeUrlPrefix: given.SWEEPBOOK_STORE_URL_PREFIX,
+    stores: given.SWEEPBOOK_STORES === undefined ? undefined : resolve(given.SWEEPBOOK_STORES),
     worker: given.SWEEPBOOK_WORKER,
     workerConcurrency: given.SWEEPBOOK_WORKER_CONCURRENCY,
     leaseSeconds: given.SWEEPBOOK_LEASE_SECONDS,
     retryBaseMs: given.SWEEPBOOK_RETRY_BASE_MS,
     querySeconds: given.SWEEPBOOK_QUERY_SECONDS,
     fastReads: given.SWEEPBOOK_FAST_READS,
+    restageRoots: Object.freeze(given.SWEEPBOOK_RESTAGE_ROOTS?.split(':') ?? []),
+    suspicionJobs: given.SWEEPBOOK_SUSPICION_JOBS,
+    webhooks: given.SWEEPBOOK_WEBHOOKS,
+    webhookKey: given.SWEEPBOOK_WEBHOOK_KEY,
+    webhookPrivate: given.SWEEPBOOK_WEBHOOK_PRIVATE,
+    webhookRetryHours: given.SWEEPBOOK_WEBHOOK_RETRY_HOURS,
+    webhookTimeoutSeconds: given.SWEEPBOOK_WEBHOOK_TIMEOUT_SECONDS,
     graphiql: given.SWEEPBOOK_GRAPHIQL,
     migrate: given.SWEEPBOOK_MIGRATE,
     logLevel: given.SWEEPBOOK_LOG_LEVEL,
@@ -130,6 +177,9 @@ function withFile(environment: Environment): Environment {
   return { ...parseEnv(readFileSync(file, 'utf8')), ...set };
 }
 
+/** Settings that are a secret as a whole. */
+const secrets = new Set(['SWEEPBOOK_WEBHOOK_KEY']);
+
 export interface SettingLine {
   readonly name: string;
   readonly value: string;
@@ -137,7 +187,7 @@ export interface SettingLine {
   readonly description: string;
 }
 
-/** All settings as a person reads them; the password in DATABASE_URL is hidden. */
+/** All settings as a person reads them; secrets and the password in DATABASE_URL are hidden. */
 export function describeConfig(environment: Environment = process.env): SettingLine[] {
   const merged = withFile(environment);
   readConfig(environment);
@@ -146,7 +196,7 @@ export function describeConfig(environment: Environment = process.env): SettingL
     const value = given ?? form.parse(undefined);
     return {
       name,
-      value: value === undefined ? '' : hideSecrets(String(value)),
+      value: value === undefined ? '' : secrets.has(name) ? '***' : hideSecrets(String(value)),
       isDefault: given === undefined,
       description: form.description ?? '',
     };

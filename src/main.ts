@@ -6,7 +6,11 @@ import { createFirstToken } from './access/tokens.service.ts';
 import type { Means } from './api/context.ts';
 import { ProgressFeed } from './api/progress-feed.ts';
 import { MassStoreEntity, SiteEntity } from './backups/mass-stores.entity.ts';
-import { listMassStores, prepareDefaultStore } from './backups/mass-stores.service.ts';
+import {
+  listMassStores,
+  prepareDefaultStore,
+  takeOverStores,
+} from './backups/mass-stores.service.ts';
 import { hideSecrets, type Config } from './config.ts';
 import { Doorbell, listen } from './database/doorbell.ts';
 import { findEmbeddedPostgres, openEmbeddedPostgres } from './database/embedded.ts';
@@ -18,10 +22,13 @@ import { messageOf, SweepbookError } from './errors.ts';
 import { EventFeed } from './events/event-feed.ts';
 import { readEpoch } from './events/events.queries.ts';
 import { keepFolding } from './production/totals.service.ts';
+import { NoticeDelivery } from './notices/notice-delivery.ts';
+import { readWebhookKey } from './notices/signature.ts';
 import { serveHttp } from './server/http.ts';
 import { prepareDirectoryStore } from './storage/directory.ts';
 import { OpenStores } from './storage/open.ts';
-import { Worker } from './worker/worker.ts';
+import { massStoreOf, readStoreFile, type StoreSettingsOfFile } from './storage/store-file.ts';
+import { startWorkers } from './worker/start.ts';
 
 /** What was opened, to be closed in reverse order, each once, whatever the others do. */
 class Opened {
@@ -115,25 +122,11 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
       log.warn({ error: hideSecrets(error.message) }, 'job queue: will try again'),
   });
   opened.add('job queue', () => jobs.close());
-  return { db: orm.em, jobs, stores: new OpenStores(), url };
+  return { db: orm.em, jobs, stores: new OpenStores(storesOfFile(config)), url };
 }
 
-function startWorker(config: Config, base: Base, log: Logger, onChange: () => void): Worker {
-  const worker = new Worker({
-    db: base.db,
-    jobs: base.jobs,
-    stores: base.stores,
-    log,
-    hostname: config.hostname,
-    concurrency: config.workerConcurrency,
-    leaseSeconds: config.leaseSeconds,
-    retryBaseMs: config.retryBaseMs,
-    shutdownSeconds: config.shutdownSeconds,
-    onChange,
-  });
-  worker.start();
-  return worker;
-}
+const storesOfFile = ({ stores }: Config): readonly StoreSettingsOfFile[] =>
+  stores === undefined ? [] : readStoreFile(stores);
 
 /** The site, its default store and the first token: made once, at the very first start. */
 async function prepareFirstStart(
@@ -141,14 +134,20 @@ async function prepareFirstStart(
   { db, jobs }: Base,
   log: Logger,
 ): Promise<string | undefined> {
-  const { store, isNew } = await prepareDefaultStore(db, {
-    site: config.site,
-    root: config.storeRoot,
-    urlPrefix: config.storeUrlPrefix,
-  });
-  if (isNew) {
-    await prepareDirectoryStore(store.root);
-    log.info({ store: store.name, root: store.root }, 'default mass store made');
+  const ofFile = storesOfFile(config);
+  if (ofFile.length > 0) {
+    const changed = await takeOverStores(db, config.site, ofFile.map(massStoreOf));
+    if (changed.length > 0) log.info({ stores: changed }, 'mass stores taken from the store file');
+  } else {
+    const { store, isNew } = await prepareDefaultStore(db, {
+      site: config.site,
+      root: config.storeRoot,
+      urlPrefix: config.storeUrlPrefix,
+    });
+    if (isNew) {
+      await prepareDirectoryStore(store.root);
+      log.info({ store: store.name, root: store.root }, 'default mass store made');
+    }
   }
   for (const row of await listMassStores(db)) await jobs.prepare(row.id);
   return createFirstToken(db, 'operator', (text) => {
@@ -167,6 +166,20 @@ export interface RunningSweepbook {
   close(): Promise<void>;
 }
 
+/** What webhooks are signed with, and what sends their notices, if this server does. */
+async function openWebhooks(config: Config, { db }: Base, epoch: string, log: Logger) {
+  const webhooks = {
+    key: readWebhookKey(config.home, config.webhookKey),
+    isPrivateAllowed: config.webhookPrivate,
+    timeoutMs: config.webhookTimeoutSeconds * 1000,
+  };
+  const delivery = config.webhooks
+    ? new NoticeDelivery({ ...config, ...webhooks, db, epoch, log })
+    : undefined;
+  await delivery?.start();
+  return { webhooks, delivery };
+}
+
 /** Opens everything that `serve` runs: database, first start, event feed, worker, HTTP. */
 export async function openSweepbook(config: Config, log: Logger): Promise<RunningSweepbook> {
   const opened = new Opened();
@@ -180,15 +193,20 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
     const feed = new EventFeed(db, trouble);
     const progress = new ProgressFeed();
     await feed.start();
+    const epoch = await readEpoch(db);
+    const { webhooks, delivery } = await openWebhooks(config, base, epoch, log);
+    if (delivery) opened.add('webhooks', () => delivery.stop());
     const ring = () => {
       feed.ring();
       doorbell.ring();
+      delivery?.ring();
     };
-    const worker = config.worker ? startWorker(config, base, log, ring) : undefined;
+    const worker = config.worker ? startWorkers(config, base, log, ring) : undefined;
     const listener = listen(url, {
       onRing: () => {
         feed.ring();
         worker?.ring();
+        delivery?.ring();
       },
       onProgress: (payload) => progress.tell(payload),
       onTrouble: trouble,
@@ -209,10 +227,12 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
       stores,
       feed,
       progress,
-      epoch: await readEpoch(db),
+      epoch,
       site: config.site,
       leaseSeconds: config.leaseSeconds,
       retryBaseMs: config.retryBaseMs,
+      webhooks,
+      suspicionJobs: config.suspicionJobs,
       ring: () => {
         ring();
         worker?.ring();
@@ -274,7 +294,7 @@ export async function runWorker(config: Config): Promise<void> {
   try {
     const base = await openBase(config, opened, log, false);
     const doorbell = new Doorbell(base.db);
-    const worker = startWorker(config, base, log, () => doorbell.ring());
+    const worker = startWorkers(config, base, log, () => doorbell.ring());
     const listener = listen(base.url, {
       onRing: () => worker.ring(),
       onProgress: () => undefined,

@@ -55,9 +55,39 @@ export const policy = {
   waiveBackup: { ADMIN: 'any' },
   markBad: { OPERATOR: 'any', ADMIN: 'any' },
   clearBad: { ADMIN: 'any' },
+  /** Report a loss of storage, with preview. */
+  reportLoss: { OPERATOR: 'any', ADMIN: 'any' },
+  /** Recover, undo and close incidents. */
+  handleIncident: { OPERATOR: 'any', ADMIN: 'any' },
+  /** Incidents; an owner sees the part that is about his datasets. */
+  readIncidents: { ...production, USER: 'own', DQM: 'own', IMPORTER: 'own' },
+  /** Tell that a copy is on disk (again); a worker reads it before it counts. */
+  confirmReplica: { ...production, IMPORTER: 'any' },
   setRunVerdict: { DQM: 'any', OPERATOR: 'any', ADMIN: 'any' },
   /** How many of what there are, finished or not: /metrics. */
   readMetrics: { OPERATOR: 'any', ADMIN: 'any' },
+  /** Ask to be told by webhook what happens to datasets; see, test and end such webhooks. */
+  manageWebhooks: {
+    USER: 'own',
+    DQM: 'own',
+    PRODUCER: 'own',
+    IMPORTER: 'own',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** Be told by webhook of the datasets of everybody. */
+  watchAllDatasets: { OPERATOR: 'any', ADMIN: 'any' },
+  /** Say that a job could not read a copy of a file that one sees. */
+  reportReadFailure: {
+    USER: 'any',
+    DQM: 'any',
+    PRODUCER: 'any',
+    IMPORTER: 'any',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** See which copies are suspicious, have one checked at once. */
+  checkCopies: { OPERATOR: 'any', ADMIN: 'any' },
   manageTokens: { ADMIN: 'any' },
 } as const satisfies Record<string, Partial<Record<AnyRole, Reach>>>;
 

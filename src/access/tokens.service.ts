@@ -1,6 +1,7 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { InferEntity } from '@mikro-orm/core';
 import type { Db } from '../database/orm.ts';
+import { firstRow, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
 import { anonymous, demand, roles, type Role, type Viewer } from './policy.ts';
@@ -129,6 +130,17 @@ export async function authenticate(db: Db, text: string | undefined): Promise<Vi
     tokenId: row.id,
     ...(row.expiresAt ? { expiresAt: row.expiresAt } : {}),
   };
+}
+
+/** What a principal may do now, by all his tokens that stand; undefined = he has none. */
+export async function standingOf(db: Db, principal: string): Promise<Viewer | undefined> {
+  const row = await firstRow(
+    db,
+    sql<{ roles: Role[] | null }>`
+    select array_agg(distinct role) as roles from tokens, unnest(roles) as role
+    where principal = ${principal} and revoked_at is null and (expires_at is null or expires_at > now())`,
+  );
+  return row?.roles ? { principal, roles: row.roles } : undefined;
 }
 
 const touchEveryMs = 60_000;

@@ -75,11 +75,20 @@ export function visibleRunFacts(
 export function visibleEvent(viewer: Viewer): RawBuilder<boolean> {
   if (may(viewer, 'readProduction')) return sql<boolean>`true`;
   // First the predicate of the index events_for_all: most of the log tells of single files and backups.
-  return sql<boolean>`(e.kind not in ('FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS') and (
+  return sql<boolean>`(e.kind not in ('FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS',
+    'INCIDENT_STATUS', 'REPLICA_STATUS') and (
     (e.dataset_id is not null and ${visibleDataset(viewer)})
     or e.container_id is not null
     or (e.kind in ('RUN_STATUS', 'RUN_VERDICT') and (
       select r.production_status = 'AVAILABLE' from runs r where r.id = e.run_id)) is true))`;
+}
+
+/** An incident (alias i): production sees all of it, an owner his part, if his datasets were hit. */
+export function visibleIncident(viewer: Viewer): RawBuilder<boolean> {
+  if (may(viewer, 'readIncidents')) return sql<boolean>`true`;
+  if (!may(viewer, 'readIncidents', viewer.principal)) return sql<boolean>`false`;
+  return sql<boolean>`(exists (select from incident_datasets x join datasets d on d.id = x.dataset_id
+    where x.incident_id = i.id and d.owner = ${viewer.principal}))`;
 }
 
 /** The same for an event that is at hand. */

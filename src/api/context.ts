@@ -19,6 +19,14 @@ export interface Means {
   readonly site: string;
   readonly leaseSeconds: number;
   readonly retryBaseMs: number;
+  /** What webhooks are signed with and how far they may reach. */
+  readonly webhooks: {
+    readonly key: { readonly id: string; readonly bytes: Buffer };
+    readonly isPrivateAllowed: boolean;
+    readonly timeoutMs: number;
+  };
+  /** So many jobs that cannot read a copy have it checked. */
+  readonly suspicionJobs: number;
   /** Something was committed: whoever follows looks now. */
   ring(): void;
 }

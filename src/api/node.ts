@@ -1,7 +1,16 @@
 import { ID, Field, InterfaceType } from 'type-graphql';
 
 /** The things that have an id. */
-export const nodeNames = ['Dataset', 'File', 'Run', 'BackupRecord', 'Container'] as const;
+export const nodeNames = [
+  'Dataset',
+  'File',
+  'Run',
+  'BackupRecord',
+  'Container',
+  'Incident',
+  'Webhook',
+  'SuspiciousCopy',
+] as const;
 export type NodeName = (typeof nodeNames)[number];
 
 /** A row on its way out as a Node: `node(id)` must know what it is. */

@@ -6,11 +6,12 @@ import { SweepbookError } from '../errors.ts';
 import { nextDelayMs } from '../storage/backoff.ts';
 import {
   keptEvidence,
+  type ConfirmLevel,
   type Evidence,
   type Expected,
   type StoreAnswer,
 } from '../storage/contract.ts';
-import { afterFailure } from './backups.rules.ts';
+import { afterFailure, type StorePolicy } from './backups.rules.ts';
 
 /** An attempt at a backup that somebody holds; `attempt` is the fence. */
 export interface Claim {
@@ -21,13 +22,26 @@ export interface Claim {
   readonly expected: Expected;
   readonly storeId: number;
   readonly worker: string;
+  /** What its store asks for, at the time of the claim. */
+  readonly policy: StorePolicy;
 }
 
 export type ClaimAnswer =
-  | { readonly kind: 'claimed'; readonly claim: Claim; readonly sources: readonly string[] }
+  | {
+      readonly kind: 'claimed';
+      readonly claim: Claim;
+      readonly sources: readonly string[];
+      /** Confirmed copies in other stores, to copy from when no disk has the file. */
+      readonly copies: readonly StoredCopy[];
+    }
   /** Not now: somebody holds it, or its time has not come. */
   | { readonly kind: 'later'; readonly at: Date }
   | { readonly kind: 'nothing to do' };
+
+export interface StoredCopy {
+  readonly storeId: number;
+  readonly key: string;
+}
 
 interface ClaimedRow {
   readonly attempt: number;
@@ -37,6 +51,8 @@ interface ClaimedRow {
   readonly sizeBytes: number;
   readonly adler32: string;
   readonly sha256: string | null;
+  readonly confirmLevel: ConfirmLevel;
+  readonly isTrusted: boolean;
 }
 
 /** Takes a backup for one attempt; `atOnce` does not wait for the time of the next attempt. */
@@ -56,23 +72,31 @@ export async function claimBackup(
       sql<ClaimedRow>`
       update backup_records b set status = 'COPYING', attempt = b.attempt + 1, worker = ${worker},
         lease_until = clock_timestamp() + make_interval(secs => ${leaseSeconds})
-      from files f
-      where b.id = ${backupId} and f.id = b.file_id and (
+      from files f, mass_stores s
+      where b.id = ${backupId} and f.id = b.file_id and s.id = b.store_id and (
         (b.status = 'REQUESTED' and (${atOnce} or b.next_attempt_at <= clock_timestamp()))
         or (b.status in ('COPYING', 'COPIED') and b.lease_until < clock_timestamp()))
       returning b.attempt, b.file_id as "fileId", b.store_id as "storeId", f.lfn, f.size_bytes as "sizeBytes",
-        f.adler32, f.sha256`,
+        f.adler32, f.sha256, s.confirm_level as "confirmLevel", s.is_trusted as "isTrusted"`,
     );
     if (!row) return whenNext(tx, backupId);
-    const { sizeBytes, adler32, sha256, ...rest } = row;
-    const claim = { backupId, worker, ...rest, expected: { sizeBytes, adler32, sha256 } };
-    return { kind: 'claimed', claim, sources: await sourcesOf(tx, row.fileId) };
+    const { sizeBytes, adler32, sha256, confirmLevel, isTrusted, ...rest } = row;
+    const claim = {
+      backupId,
+      worker,
+      ...rest,
+      expected: { sizeBytes, adler32, sha256 },
+      policy: { confirmLevel, isTrusted },
+    };
+    const sources = await sourcesOf(tx, row.fileId);
+    return { kind: 'claimed', claim, sources, copies: await copiesOf(tx, row.fileId) };
   });
 }
 
 /** A store that takes no more copies at once is tried again after this. */
 const fullStoreWaitMs = 1000;
-const claimLock = 77_340;
+/** Held by who claims: places are counted one claim at a time, over all workers. */
+export const claimLock = 77_340;
 
 /** Whether the record's store takes one more copy; counted one claim at a time, over all workers. */
 async function hasSlot(tx: Db, backupId: number): Promise<boolean> {
@@ -85,14 +109,12 @@ async function hasSlot(tx: Db, backupId: number): Promise<boolean> {
   return (await freeSlots(tx, store.id)) > 0;
 }
 
-/** How many more copies a store takes at once. */
+/** How many more copies a store takes, or gives back to disk, at once. */
 export async function freeSlots(db: Db, storeId: number): Promise<number> {
   const row = await firstRow(
     db,
     sql<{ n: number }>`
-    select s.concurrency - (select count(*) from backup_records b where b.store_id = s.id
-      and b.status in ('COPYING', 'COPIED') and b.lease_until > clock_timestamp()) as n
-    from mass_stores s where s.id = ${storeId}`,
+    select s.concurrency - copies_under_way(s.id) as n from mass_stores s where s.id = ${storeId}`,
   );
   return row?.n ?? 0;
 }
@@ -102,7 +124,8 @@ async function whenNext(tx: Db, backupId: number): Promise<ClaimAnswer> {
     tx,
     sql<{ at: Date }>`
     select case status when 'REQUESTED' then next_attempt_at else lease_until end as at
-    from backup_records where id = ${backupId} and status in ('REQUESTED', 'COPYING', 'COPIED')`,
+    from backup_records
+    where id = ${backupId} and status in ('REQUESTED', 'COPYING', 'COPIED') and awaits_tape_since is null`,
   );
   return row ? { kind: 'later', at: row.at } : { kind: 'nothing to do' };
 }
@@ -114,6 +137,15 @@ async function sourcesOf(tx: Db, fileId: number): Promise<string[]> {
     select path from replicas where file_id = ${fileId} and status = 'AVAILABLE' order by id desc limit 20`,
   );
   return found.map((row) => row.path);
+}
+
+async function copiesOf(tx: Db, fileId: number): Promise<StoredCopy[]> {
+  return rows(
+    tx,
+    sql<StoredCopy>`
+    select store_id as "storeId", store_key as key from backup_records
+    where file_id = ${fileId} and status = 'CONFIRMED' order by id`,
+  );
 }
 
 export function leaseLost(claim: Claim): SweepbookError {
@@ -157,12 +189,14 @@ export async function confirmedInTransaction(
   claim: Claim,
   storeKey: string,
   answer: StoreAnswer,
+  level: ConfirmLevel,
 ): Promise<void> {
   const changed = await changedRows(
     tx,
     sql`update backup_records set status = 'CONFIRMED', answered_attempt = ${claim.attempt}, store_key = ${storeKey},
         stored_size_bytes = ${answer.sizeBytes ?? null}, stored_adler32 = ${answer.adler32 ?? null},
         stored_sha256 = ${answer.sha256 ?? null}, evidence = ${JSON.stringify(keptEvidence(answer.evidence))}::jsonb,
+        confirm_level = ${level}, awaits_tape_since = null, next_look_at = null,
         confirmed_at = clock_timestamp(), last_error = null, last_error_code = null, lease_until = null
       where id = ${claim.backupId} and attempt = ${claim.attempt} and status = 'COPIED' returning id`,
   );
@@ -212,7 +246,8 @@ export async function failAttempt(
       sql`update backup_records set status = ${next}, answered_attempt = ${claim.attempt},
           failure_count = ${row.failureCount - (failure.isInnocent ? 1 : 0)}, last_error_code = ${failure.code}, last_error = ${message},
           evidence = ${failure.evidence ? JSON.stringify(keptEvidence(failure.evidence)) : null}::jsonb,
-          next_attempt_at = ${nextAt}, worker = null, lease_until = null
+          next_attempt_at = ${nextAt}, worker = null, lease_until = null, awaits_tape_since = null,
+          next_look_at = null, look_count = 0
         where id = ${claim.backupId}`,
     );
     if (next === 'REQUESTED') await jobs.enqueue(tx, claim.storeId, [claim.backupId], nextAt);

@@ -13,6 +13,7 @@ import {
 import { asMoment, timeIn, type TimeConditions } from '../database/range-filter.ts';
 import { allOf, rows, sql, type RawBuilder } from '../database/sql.ts';
 import { lfnIs } from '../files/files.queries.ts';
+import type { ConfirmLevel } from '../storage/contract.ts';
 import { backupStatuses, type BackupStatus } from './backups.rules.ts';
 
 export interface BackupRow {
@@ -31,6 +32,8 @@ export interface BackupRow {
   readonly storedAdler32: string | null;
   readonly storedSha256: string | null;
   readonly evidence: unknown;
+  readonly confirmLevel: ConfirmLevel | null;
+  readonly awaitsTapeSince: Date | null;
   readonly lastErrorCode: string | null;
   readonly lastError: string | null;
   readonly copiedAt: Date | null;
@@ -43,7 +46,8 @@ export const backupColumns = sql`b.id, b.file_id as "fileId", m.name as store, b
   b.requested_at as "requestedAt", b.attempt, b.failure_count as "failureCount", b.worker,
   case when b.status = 'REQUESTED' then b.next_attempt_at end as "nextAttemptAt", b.store_key as "storeKey",
   b.stored_size_bytes as "storedSizeBytes", b.stored_adler32 as "storedAdler32", b.stored_sha256 as "storedSha256",
-  b.evidence, b.last_error_code as "lastErrorCode", b.last_error as "lastError", b.copied_at as "copiedAt",
+  b.evidence, case when b.status = 'CONFIRMED' then b.confirm_level end as "confirmLevel",
+  b.awaits_tape_since as "awaitsTapeSince", b.last_error_code as "lastErrorCode", b.last_error as "lastError", b.copied_at as "copiedAt",
   b.confirmed_at as "confirmedAt", b.updated_at as "updatedAt"`;
 // Left joins are left out by PostgreSQL when nothing of them is asked for.
 export const backupTables = sql`backup_records b left join mass_stores m on m.id = b.store_id`;

@@ -27,6 +27,8 @@ export const backupModel: ReadModel = {
     'storedAdler32',
     'storedSha256',
     'evidence',
+    'confirmLevel',
+    'awaitsTapeSince',
     'lastErrorCode',
     'lastError',
     'copiedAt',

@@ -1,3 +1,5 @@
+import type { ConfirmLevel } from '../storage/contract.ts';
+import type { Asking } from '../storage/judge.ts';
 import type { Step } from '../events/events.rules.ts';
 
 export const backupStatuses = [
@@ -72,4 +74,26 @@ export function request(status: BackupStatus | undefined): 'REGISTERED' | 'EXIST
     case 'CONFIRMED':
       return 'EXISTING';
   }
+}
+
+export interface StorePolicy {
+  readonly confirmLevel: ConfirmLevel;
+  /** It passed its last self-test, or was never tested. */
+  readonly isTrusted: boolean;
+}
+
+/** How a copy in this store is asked for: its word, if that is its level and it can be believed. */
+export function askingOf({ confirmLevel, isTrusted }: StorePolicy): Asking {
+  switch (confirmLevel) {
+    case 'COPIED':
+    case 'ARCHIVED':
+      return isTrusted ? 'SAYS' : 'READ_BACK';
+    case 'READ_BACK':
+      return 'READ_BACK';
+  }
+}
+
+/** What a confirmation covers that was asked for like this; tape comes on top, by the store's own word. */
+export function levelOf(asking: Asking): ConfirmLevel {
+  return asking === 'SAYS' ? 'COPIED' : 'READ_BACK';
 }

@@ -3,7 +3,9 @@ import { connectionType } from '../api/connection.ts';
 import { enumType, ItemError, NameFilter, RegistrationOutcome, TimeFilter } from '../api/inputs.ts';
 import { NodeType } from '../api/node.ts';
 import { DateTime, Json, SafeInt } from '../api/scalars.ts';
+import type { ConfirmLevel } from '../storage/contract.ts';
 import type { BackupStatus as StatusName } from './backups.rules.ts';
+import { ConfirmLevelType } from './stores.schema.ts';
 
 export const BackupStatus = enumType<StatusName>('BackupStatus', 'How far a copy has come.', {
   REQUESTED: 'Asked for; waits for a worker or for its next attempt.',
@@ -75,6 +77,19 @@ export class BackupRecordType extends NodeType {
 
   @Field(() => DateTime, { nullable: true, description: 'When the store confirmed it.' })
   confirmedAt!: Date | null;
+
+  @Field(() => ConfirmLevelType, {
+    nullable: true,
+    description: 'What its confirmation covers, while it is CONFIRMED.',
+  })
+  confirmLevel!: ConfirmLevel | null;
+
+  @Field(() => DateTime, {
+    nullable: true,
+    description:
+      'COPIED, and waiting since then for the store to say that tape has it; no worker is held.',
+  })
+  awaitsTapeSince!: Date | null;
 
   @Field(() => DateTime, { description: 'When it changed last.' })
   updatedAt!: Date;
@@ -175,24 +190,6 @@ export class RequestBackupPayload {
 
   @Field(() => Int, { description: 'How many were refused.' })
   refusedCount!: number;
-}
-
-@ObjectType({ description: 'A place where files are safe; jobs read from it.' })
-export class MassStore {
-  @Field(() => String, { description: 'Its name.' })
-  name!: string;
-
-  @Field(() => String, { description: 'What kind of store it is, for one directory.' })
-  kind!: string;
-
-  @Field(() => Boolean, { description: 'Used when no store is named.' })
-  isDefault!: boolean;
-
-  @Field(() => Int, { description: 'Copies at once, over all workers.' })
-  concurrency!: number;
-
-  @Field(() => Int, { description: 'Attempts at one file before it is FAILED.' })
-  attemptLimit!: number;
 }
 
 @ObjectType({ description: 'How far a backup has come, as it happens.' })

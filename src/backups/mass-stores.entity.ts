@@ -1,4 +1,5 @@
 import { defineEntity, p } from '@mikro-orm/core';
+import { confirmLevels } from '../storage/contract.ts';
 
 export const SiteEntity = defineEntity({
   name: 'Site',
@@ -24,5 +25,8 @@ export const MassStoreEntity = defineEntity({
     isDefault: p.boolean().fieldName('is_default').default(false),
     concurrency: p.integer().default(8),
     attemptLimit: p.integer().fieldName('attempt_limit').default(8),
+    confirmLevel: p.enum(confirmLevels).fieldName('confirm_level').default('READ_BACK'),
+    isTrusted: p.boolean().fieldName('is_trusted').default(true),
+    isConfigured: p.boolean().fieldName('is_configured').default(true),
   },
 });

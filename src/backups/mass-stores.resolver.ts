@@ -1,13 +1,29 @@
-import { Ctx, FieldResolver, Query, Resolver, Root } from 'type-graphql';
+import { Arg, Ctx, FieldResolver, Mutation, Query, Resolver, Root } from 'type-graphql';
 import { may } from '../access/policy.ts';
 import type { Context } from '../api/context.ts';
 import { SafeInt } from '../api/scalars.ts';
 import type { StoreState } from '../storage/contract.ts';
-import { MassStore } from './backups.schema.ts';
+import { checkMassStore, lastTests } from './store-tests.service.ts';
+import { MassStore, StoreTest } from './stores.schema.ts';
 import { listMassStores, type MassStoreRow } from './mass-stores.service.ts';
 
 async function probeStores(context: Context, rows: readonly MassStoreRow[]): Promise<StoreState[]> {
   return Promise.all(rows.map((row) => context.means.stores.of(row).probe()));
+}
+
+async function loadTests(
+  { db }: Context,
+  stores: readonly MassStoreRow[],
+): Promise<(StoreTest | undefined)[]> {
+  const tests = new Map(
+    (
+      await lastTests(
+        db,
+        stores.map((row) => row.id),
+      )
+    ).map((test) => [test.storeId, test]),
+  );
+  return stores.map((row) => tests.get(row.id));
 }
 
 @Resolver(() => MassStore)
@@ -48,6 +64,30 @@ export class MassStoreResolver {
   @FieldResolver(() => SafeInt, { nullable: true, description: 'Bytes free, if the store tells.' })
   async freeBytes(@Ctx() context: Context, @Root() row: MassStoreRow): Promise<number | undefined> {
     return (await context.load(probeStores, row)).freeBytes;
+  }
+
+  @FieldResolver(() => StoreTest, {
+    nullable: true,
+    description: 'The last self-test; for producers and operators.',
+  })
+  async lastTest(
+    @Ctx() context: Context,
+    @Root() row: MassStoreRow,
+  ): Promise<StoreTest | undefined> {
+    return may(context.viewer, 'readBackups') ? context.load(loadTests, row) : undefined;
+  }
+
+  @Mutation(() => MassStore, {
+    description:
+      'Tests a mass store with canaries, from the host of this server: right, with a wrong checksum, overwritten, ' +
+      'deleted. Takes up to minutes on tape systems. For producers and operators. NOT_FOUND.',
+  })
+  async checkMassStore(
+    @Ctx() { db, means, viewer }: Context,
+    @Arg('name', () => String, { nullable: true, description: 'The default one, if not given.' })
+    name: string | null,
+  ): Promise<MassStoreRow> {
+    return checkMassStore(db, means.stores, viewer, name);
   }
 
   @FieldResolver(() => String, {

@@ -1,7 +1,8 @@
 import type { InferEntity } from '@mikro-orm/core';
 import type { Db } from '../database/orm.ts';
 import { inTransaction } from '../database/transaction.ts';
-import { SweepbookError } from '../errors.ts';
+import { badInput, SweepbookError } from '../errors.ts';
+import type { ConfiguredStore } from '../storage/store-file.ts';
 import { MassStoreEntity, SiteEntity } from './mass-stores.entity.ts';
 
 export type MassStoreRow = InferEntity<typeof MassStoreEntity>;
@@ -39,6 +40,63 @@ export async function prepareDefaultStore(
     });
     await tx.flush();
     return { store, isNew: true };
+  });
+}
+
+/**
+ * Takes the stores of the store file over into the tables: new ones are made, known ones take their new settings.
+ * A store that left the file is kept for what it holds, and takes no new backups. Returns the names of what changed.
+ * A store does not become another kind: what was confirmed in it lies there (BAD_USER_INPUT).
+ */
+export async function takeOverStores(
+  db: Db,
+  siteName: string,
+  wanted: readonly ConfiguredStore[],
+): Promise<string[]> {
+  return inTransaction(db, { principal: 'store file' }, async (tx) => {
+    await tx.execute('lock table sites, mass_stores in share row exclusive mode');
+    const site =
+      (await tx.findOne(SiteEntity, { name: siteName })) ??
+      tx.create(SiteEntity, { name: siteName });
+    const known = new Map(
+      (await tx.find(MassStoreEntity, {})).map((row): [string, MassStoreRow] => [row.name, row]),
+    );
+    const hasDefault = wanted.some((store) => store.isDefault);
+    const changed: string[] = [];
+    // One default at a time, whatever the order of the statements.
+    for (const row of known.values()) {
+      const still = wanted.find((store) => store.name === row.name);
+      if (row.isDefault && !(still?.isDefault ?? false) && (hasDefault || !still))
+        row.isDefault = false;
+    }
+    await tx.flush();
+    for (const [index, store] of wanted.entries()) {
+      // The first one, when the file names none.
+      const isDefault = store.isDefault || (!hasDefault && index === 0);
+      const row = known.get(store.name);
+      if (!row) {
+        tx.create(MassStoreEntity, { site, ...store, isDefault });
+        changed.push(store.name);
+        continue;
+      }
+      if (row.kind !== store.kind) {
+        throw badInput(
+          'kind',
+          store.kind,
+          `store ${store.name} is of the kind ${row.kind}: give the new store another name`,
+        );
+      }
+      const before = JSON.stringify({ ...row, site: null });
+      tx.assign(row, { ...store, isDefault, isConfigured: true });
+      if (JSON.stringify({ ...row, site: null }) !== before) changed.push(store.name);
+    }
+    for (const row of known.values()) {
+      if (!row.isConfigured || wanted.some((store) => store.name === row.name)) continue;
+      row.isConfigured = false;
+      changed.push(row.name);
+    }
+    await tx.flush();
+    return changed;
   });
 }
 

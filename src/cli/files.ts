@@ -2,12 +2,14 @@ import type { Command } from 'commander';
 import { addNoun, addVerb, runs, type Context } from './command.ts';
 import { CliError, exitCode } from './exit-codes.ts';
 import { addFileListCommand } from './file-list.ts';
+import { addSuspicionCommands } from './suspicions.ts';
 import { humanBytes } from './table.ts';
 
 export function addFileCommands(program: Command): void {
   const noun = addNoun(program, 'file', 'files, each known by its logical name (LFN)');
   addFileListCommand(noun);
   runs<object, [string]>(addVerb(noun, 'show <lfn>', 'all about one file'), showFile);
+  addSuspicionCommands(noun);
 }
 
 interface FileDetails {

@@ -8,6 +8,7 @@ import { addContainerCommands } from './containers.ts';
 import { addDatasetCommands } from './datasets.ts';
 import { CliError, exitCode, exitCodeOf } from './exit-codes.ts';
 import { addFileCommands } from './files.ts';
+import { addIncidentCommands } from './incidents.ts';
 import { addMigrateCommand } from './migrate.ts';
 import { complain, flushed } from './print.ts';
 import { addRunCommands } from './runs.ts';
@@ -17,6 +18,7 @@ import { addStuckCommand } from './stuck.ts';
 import { addSweepCommand } from './sweep.ts';
 import { addTokenCommands } from './tokens.ts';
 import { addTotalsCommand } from './totals.ts';
+import { addWebhookCommands } from './webhooks.ts';
 import { addWhoamiCommand } from './whoami.ts';
 import { addWorkerCommand } from './worker.ts';
 
@@ -40,10 +42,12 @@ function makeProgram(): Command {
   addContainerCommands(program);
   addRunCommands(program);
   addFileCommands(program);
+  addIncidentCommands(program);
   addStoreCommands(program);
   addStuckCommand(program);
   addTotalsCommand(program);
   addTokenCommands(program);
+  addWebhookCommands(program);
   addWhoamiCommand(program);
   addConfigCommand(program);
   addServeCommand(program);

@@ -41,6 +41,36 @@ export function startProgress(verb: string, totalBytes: number): Progress {
   };
 }
 
+/** Things done of all, as one line on stderr; nothing where stderr is no terminal. */
+export interface Counter {
+  update(done: number, total: number, now: string): void;
+  stop(): void;
+}
+
+/** Starts a bar that counts. `verb`: what happens, as "recovering"; `things`: to what. */
+export function startCounter(verb: string, things: string): Counter {
+  const { stderr } = process;
+  if (!stderr.isTTY) return { update: () => undefined, stop: () => undefined };
+  let line = '';
+  const draw = () => stderr.write(emptyLine + line);
+  const clear = () => void stderr.write(emptyLine);
+  const timer = setInterval(draw, redrawMs);
+  setBarClearing(clear);
+  return {
+    update: (done, total, now) => {
+      const filled = Math.round((total === 0 ? 1 : done / total) * barWidth);
+      const bar = `${'#'.repeat(filled)}${'-'.repeat(barWidth - filled)}`;
+      const text = `${verb} [${bar}] ${done} of ${total} ${things}  ${visible(now)}`;
+      line = text.slice(0, Math.max(20, (stderr.columns || 80) - 1));
+    },
+    stop: () => {
+      clearInterval(timer);
+      setBarClearing(() => undefined);
+      clear();
+    },
+  };
+}
+
 const barWidth = 24;
 
 function barLine(verb: string, done: number, total: number, now: string, ms: number): string {

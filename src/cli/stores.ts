@@ -1,13 +1,13 @@
 import type { Command } from 'commander';
 import { addNoun, addVerb, runs, type Context } from './command.ts';
-import { CliError, exitCode, type ExitCode } from './exit-codes.ts';
+import { exitCode, type ExitCode } from './exit-codes.ts';
 import { humanBytes } from './table.ts';
 
 export function addStoreCommands(program: Command): void {
   const noun = addNoun(program, 'store', 'mass stores, where the backups are');
   runs(addVerb(noun, 'list', 'all mass stores'), listStores);
   runs<object, [string | undefined]>(
-    addVerb(noun, 'check [name]', 'whether a store can be used now; the default one if not named'),
+    addVerb(noun, 'check [name]', 'tests a store with canaries now; the default one if not named'),
     checkStore,
   );
 }
@@ -21,11 +21,31 @@ interface Store {
   readonly isUp: boolean;
   readonly detail: string;
   readonly freeBytes: number | null;
+  readonly confirmLevel: string;
+  readonly isTrusted: boolean;
+  readonly isConfigured: boolean;
+  readonly lastTest: StoreTest | null;
 }
 
-const query = `query Stores {
-  massStores { name kind site root isDefault isUp detail freeBytes accessUrlPrefix }
-}`;
+interface StoreTest {
+  readonly testedAt: string;
+  readonly host: string;
+  readonly passed: boolean;
+  readonly isConclusive: boolean;
+  readonly findings: readonly Finding[];
+}
+
+interface Finding {
+  readonly step: string;
+  readonly asking: string | null;
+  readonly expected: string | null;
+  readonly got: string | null;
+  readonly reason: string | null;
+}
+
+const fields = `name kind site root isDefault isUp detail freeBytes accessUrlPrefix confirmLevel isTrusted isConfigured
+  lastTest { testedAt host passed isConclusive findings { step asking expected got reason } }`;
+const query = `query Stores { massStores { ${fields} } }`;
 
 async function readStores({ client }: Context): Promise<readonly Store[]> {
   return (await client.call<{ massStores: readonly Store[] }>(query)).massStores;
@@ -36,28 +56,57 @@ async function listStores(context: Context): Promise<void> {
     { title: 'NAME', value: (store) => store.name + (store.isDefault ? ' (default)' : '') },
     { title: 'KIND', value: (store) => store.kind },
     { title: 'SITE', value: (store) => store.site },
-    { title: 'STATE', value: (store) => (store.isUp ? 'up' : 'down') },
+    { title: 'STATE', value: stateOf },
+    { title: 'CONFIRMS WITH', value: (store) => effectiveLevel(store) },
+    { title: 'SELF-TEST', value: testOf },
     { title: 'FREE', value: (store) => humanBytes(store.freeBytes), align: 'right' },
     { title: 'ROOT', value: (store) => store.root },
     { title: 'DETAIL', value: (store) => store.detail },
   ]);
 }
 
+function stateOf(store: Store): string {
+  if (!store.isConfigured) return 'not in the store file';
+  return store.isUp ? 'up' : 'down';
+}
+
+/** A store that failed its self-test is not taken at its word. */
+function effectiveLevel({ confirmLevel, isTrusted }: Store): string {
+  if (isTrusted) return confirmLevel;
+  return confirmLevel === 'ARCHIVED' ? 'READ_BACK and ARCHIVED' : 'READ_BACK';
+}
+
+function testOf({ lastTest }: Store): string {
+  if (!lastTest) return 'none yet';
+  const day = lastTest.testedAt.slice(0, 16).replace('T', ' ');
+  if (!lastTest.isConclusive) return `cut off ${day}`;
+  return `${lastTest.passed ? 'passed' : 'FAILED'} ${day}`;
+}
+
+/** Exit 0: up, and each answer was the right one. 1: not; the table says which. */
 async function checkStore(
   context: Context,
   _options: object,
   name: string | undefined,
 ): Promise<ExitCode> {
-  const stores = await readStores(context);
-  const store = stores.find((each) => (name === undefined ? each.isDefault : each.name === name));
-  if (!store) {
-    const known = stores.map((each) => each.name).join(', ') || 'none';
-    throw new CliError(exitCode.notFound, `mass store ${name ?? '(default)'}: there are ${known}`);
-  }
-  const free = store.freeBytes === null ? '' : `, ${humanBytes(store.freeBytes)} free`;
-  await context.output.result(
-    store,
-    `${store.name} is ${store.isUp ? 'up' : 'down'}: ${store.detail}${free}`,
+  const { checkMassStore: store } = await context.client.call<{ checkMassStore: Store }>(
+    `mutation CheckStore($name: String) { checkMassStore(name: $name) { ${fields} } }`,
+    { name: name ?? null },
   );
-  return store.isUp ? exitCode.done : exitCode.failed;
+  const test = store.lastTest;
+  const free = store.freeBytes === null ? '' : `, ${humanBytes(store.freeBytes)} free`;
+  const lines = [
+    `${store.name} is ${store.isUp ? 'up' : 'down'}: ${store.detail}${free}`,
+    `self-test from ${test?.host ?? '?'}: ${test ? testOf(store) : 'none'}; confirms with ${effectiveLevel(store)}`,
+    ...(test?.findings ?? []).map(tellFinding),
+  ];
+  await context.output.result(store, lines.join('\n'));
+  return store.isUp && test?.passed ? exitCode.done : exitCode.failed;
+}
+
+function tellFinding({ step, asking, expected, got, reason }: Finding): string {
+  const isRight = expected !== null && got === expected;
+  const how = asking === null ? '' : asking === 'SAYS' ? ' (its word)' : ' (read back)';
+  const what = got === null ? '' : `: ${got}${isRight ? '' : `, should be ${expected}`}`;
+  return `  ${isRight ? 'right' : 'WRONG'}  ${step}${how}${what}${reason ? `; ${reason}` : ''}`;
 }

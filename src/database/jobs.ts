@@ -1,5 +1,6 @@
 import { fromKysely, PgBoss } from 'pg-boss';
 import type { Db } from './orm.ts';
+import { rows, sql } from './sql.ts';
 
 /** A job carries an id and nothing else: the truth is in our rows. */
 export interface BackupJob {
@@ -76,6 +77,7 @@ export class JobQueue {
   ): Promise<void> {
     await this.prepare(storeId);
     const db = fromKysely(tx.getKysely());
+    if (startAfter === undefined) await this.bringForward(tx, storeId, backupIds);
     for (let i = 0; i < backupIds.length; i += insertAtOnce) {
       const jobs = backupIds.slice(i, i + insertAtOnce).map((backupId) => ({
         data: { backupId },
@@ -84,6 +86,16 @@ export class JobQueue {
       }));
       await this.boss.insert(JobQueue.nameOf(storeId), jobs, { db });
     }
+  }
+
+  /** A job that waits for its time would swallow the new one, which has none: wanted now means now. */
+  private async bringForward(tx: Db, storeId: number, backupIds: readonly number[]): Promise<void> {
+    await rows(
+      tx,
+      sql`update pgboss.job set start_after = now()
+        where name = ${JobQueue.nameOf(storeId)} and singleton_key = any (${backupIds.map(String)}::text[])
+          and state = 'created' and start_after > now()`,
+    );
   }
 
   async fetch(storeId: number, most: number): Promise<JobInHand[]> {

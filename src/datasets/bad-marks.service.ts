@@ -3,7 +3,8 @@ import type { Db } from '../database/orm.ts';
 import { changedRows, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { demandReason, expectVersion } from './datasets.rules.ts';
-import { lockDataset, type DatasetChange } from './datasets.service.ts';
+import { lockDataset, type DatasetChange, type LockedDataset } from './datasets.service.ts';
+import { SweepbookError } from '../errors.ts';
 
 export interface BadMarkChange {
   readonly dataset: string;
@@ -33,7 +34,10 @@ export async function markDatasetBad(
   });
 }
 
-/** Takes the bad marks off, with the reason; refused while a closed dataset has files without a backup. */
+/**
+ * Takes the bad marks off, with the reason; refused while a closed dataset has files without a backup. Marks of
+ * incidents stay: they go with the loss.
+ */
 export async function clearDatasetBad(
   db: Db,
   viewer: Viewer,
@@ -51,8 +55,24 @@ export async function clearDatasetBad(
       tx,
       sql`update bad_marks set cleared_at = clock_timestamp(), cleared_by = ${viewer.principal},
           cleared_reason = ${reason}
-        where dataset_id = ${dataset.id} and cleared_at is null returning id`,
+        where dataset_id = ${dataset.id} and cleared_at is null and incident_id is null returning id`,
     );
+    if (changedCount === 0) throw await heldByIncident(tx, dataset);
     return { datasetId: dataset.id, changed: true, changedCount };
   });
+}
+
+async function heldByIncident(tx: Db, dataset: LockedDataset): Promise<SweepbookError> {
+  const [mark] = await rows(
+    tx,
+    sql<{ incident: number; reason: string }>`
+    select incident_id as incident, reason from bad_marks
+    where dataset_id = ${dataset.id} and cleared_at is null order by id limit 1`,
+  );
+  return new SweepbookError(
+    'DATASET_BAD',
+    `dataset ${dataset.name} is marked bad by ${mark?.reason}; such a mark goes when the files are good again: ` +
+      'recover the incident, or undo it if it was a mistake',
+    { dataset: dataset.name, incident: mark?.incident },
+  );
 }

@@ -95,15 +95,23 @@ export async function findDataset(
   if (found) return found;
   const bad = await firstRow(
     db,
-    sql<{ reason: string; markedAt: Date }>`
-    select b.reason, b.marked_at as "markedAt" from datasets d join bad_marks b on b.dataset_id = d.id
+    sql<BadMarkRow & { incident: number | null }>`
+    select b.incident_id as incident, ${badMarkColumns} from ${badMarkTables} join datasets d on d.id = b.dataset_id
     where d.name = ${clean} and d.status = 'CLOSED' and b.cleared_at is null order by b.id limit 1`,
   );
   if (!bad) return undefined;
+  const { reason, markedAt, incident, lostFileCount } = bad;
+  const isLoss = incident !== null;
   throw new SweepbookError(
     'DATASET_BAD',
-    `dataset ${name} is marked bad since ${bad.markedAt.toISOString()}: ${bad.reason}`,
-    { dataset: name, reason: bad.reason, markedAt: bad.markedAt },
+    `dataset ${name} is marked bad since ${markedAt.toISOString()}: ${reason}` +
+      (isLoss ? `; ${lostFileCount} of ${bad.fileCount} files are not good now` : ''),
+    {
+      dataset: name,
+      reason,
+      markedAt,
+      ...(isLoss ? { incident, lostFileCount, fileCount: bad.fileCount } : {}),
+    },
   );
 }
 
@@ -245,17 +253,23 @@ export interface BadMarkRow {
   readonly reason: string;
   readonly markedBy: string;
   readonly markedAt: Date;
+  /** Set by an incident: files that are not good now, of how many. */
+  readonly lostFileCount: number | null;
+  readonly fileCount: number | null;
 }
 
-export const badMarkColumns = sql`reason, marked_by as "markedBy", marked_at as "markedAt"`;
+/** Over a mark b and what its incident did to the dataset. */
+export const badMarkColumns = sql`b.dataset_id as "datasetId", b.reason, b.marked_by as "markedBy", b.marked_at as "markedAt",
+  x.lost_count + x.unbacked_count as "lostFileCount", x.file_count as "fileCount"`;
+export const badMarkTables = sql`bad_marks b left join incident_datasets x on x.incident_id = b.incident_id and x.dataset_id = b.dataset_id`;
 
 /** The oldest standing mark of each. */
 export async function badMarksOf(db: Db, ids: readonly number[]): Promise<BadMarkRow[]> {
   return rows(
     db,
     sql<BadMarkRow>`
-    select distinct on (dataset_id) dataset_id as "datasetId", ${badMarkColumns}
-    from bad_marks where dataset_id = any (${ids}::bigint[]) and cleared_at is null order by dataset_id, id`,
+    select distinct on (b.dataset_id) ${badMarkColumns} from ${badMarkTables}
+    where b.dataset_id = any (${ids}::bigint[]) and b.cleared_at is null order by b.dataset_id, b.id`,
   );
 }
 

@@ -6,6 +6,7 @@ import { runsOfPage } from '../runs/runs.queries.ts';
 import { runsOfDataset } from './dataset-runs.queries.ts';
 import {
   badMarkColumns,
+  badMarkTables,
   datasetColumns,
   datasetIsNamed,
   datasetsOfFile,
@@ -14,7 +15,7 @@ import {
 } from './datasets.queries.ts';
 
 export const badMarkModel: ReadModel = {
-  columns: ['reason', 'markedBy', 'markedAt'],
+  columns: ['reason', 'markedBy', 'markedAt', 'lostFileCount', 'fileCount'],
   fields: {},
 };
 
@@ -51,9 +52,9 @@ export const datasetModel: ReadModel = {
       of: 'BadMark',
       one: {
         select: badMarkColumns,
-        from: sql`bad_marks`,
-        where: sql`dataset_id = ${dataset.column('id')} and cleared_at is null`,
-        orderBy: sql`id`,
+        from: badMarkTables,
+        where: sql`b.dataset_id = ${dataset.column('id')} and b.cleared_at is null`,
+        orderBy: sql`b.id`,
       },
     }),
     runRange: (dataset) => {

@@ -38,6 +38,16 @@ export class BadMark {
 
   @Field(() => DateTime, { description: 'When.' })
   markedAt!: Date;
+
+  @Field(() => SafeInt, {
+    nullable: true,
+    description:
+      'After a loss of storage: files that are not good now; none for a mark set by hand.',
+  })
+  lostFileCount!: number | null;
+
+  @Field(() => SafeInt, { nullable: true, description: '… of so many files.' })
+  fileCount!: number | null;
 }
 
 @ObjectType({ description: 'First and last run number.' })

@@ -32,6 +32,7 @@ export interface EventRow extends Place {
   readonly runId: number | null;
   readonly backupId: number | null;
   readonly containerId: number | null;
+  readonly incidentId: number | null;
   readonly fromState: string | null;
   readonly toState: string | null;
   readonly facts: Record<string, unknown>;
@@ -44,7 +45,7 @@ export interface EventRow extends Place {
 
 const eventColumns = sql`e.xid::text as xid, e.id, e.kind, e.occurred_at as "occurredAt", e.actor, e.reason,
   e.dataset_id as "datasetId", e.file_id as "fileId", e.run_id as "runId", e.backup_id as "backupId",
-  e.container_id as "containerId", e.from_state as "fromState", e.to_state as "toState", e.facts, d.name as "datasetName", d.kind as "datasetKind",
+  e.container_id as "containerId", e.incident_id as "incidentId", e.from_state as "fromState", e.to_state as "toState", e.facts, d.name as "datasetName", d.kind as "datasetKind",
   d.owner as "datasetOwner", d.is_available as "datasetIsAvailable", r.production_status as "runStatus"`;
 
 /** Looked up line by line: joined otherwise, all datasets would be read for a page of lines. */
@@ -121,6 +122,7 @@ export interface EventConditions {
   readonly run?: number | null | undefined;
   readonly runSource?: string | null | undefined;
   readonly runId?: number | undefined;
+  readonly incidentId?: number | undefined;
   readonly actor?: string | null | undefined;
   readonly occurredAt?: TimeConditions | null | undefined;
 }
@@ -154,6 +156,7 @@ export function eventConditions(viewer: Viewer, filter: EventConditions): EventQ
       : sql`e.run_id = (select id from runs where number = ${filter.run}
           and ${textIs(sql`source`, filter.runSource ?? 'DATA')})`,
     filter.runId === undefined ? undefined : sql`e.run_id = ${filter.runId}`,
+    filter.incidentId === undefined ? undefined : sql`e.incident_id = ${filter.incidentId}`,
   ];
   // The lines of one thing have their index; else those of each kind, or of the actor.
   const isOfOne = subject.some((condition) => condition !== undefined);

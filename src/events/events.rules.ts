@@ -1,4 +1,5 @@
 /** What a line of the log can tell. The same list stands in the check of events.kind in the migrations. */
+/** What a line of the log can tell. The database holds the same list (events_kind_check). */
 export const eventKinds = [
   'RUN_STATUS',
   'RUN_VERDICT',
@@ -14,15 +15,20 @@ export const eventKinds = [
   'DATASET_CLEARED',
   'CONTAINER_CREATED',
   'CONTAINER_CHANGED',
+  'INCIDENT_STATUS',
+  'REPLICA_STATUS',
+  'COPY_SUSPICION',
 ] as const;
 
 export type EventKind = (typeof eventKinds)[number];
 
-/** Lines of single files and backups: production's alone. As in visibleEvent and the index events_for_all. */
+/** Lines of single files, of their copies, and of incidents as a whole: production's alone. As in visibleEvent and the index events_for_all. */
 const kindsOfProduction: ReadonlySet<EventKind> = new Set([
   'FILE_REGISTERED',
   'MERGE_RECORDED',
   'BACKUP_STATUS',
+  'INCIDENT_STATUS',
+  'REPLICA_STATUS',
 ] as const);
 /** Whether others than production may see lines of this kind. */
 export const isForAll = (kind: EventKind): boolean => !kindsOfProduction.has(kind);

@@ -20,6 +20,10 @@ export const EventKind = enumType<EventKindName>('EventKind', 'What a line of th
   DATASET_CLEARED: 'A bad mark was taken off.',
   CONTAINER_CREATED: 'A container was created.',
   CONTAINER_CHANGED: 'Datasets came into a container or left it.',
+  INCIDENT_STATUS: 'A loss of storage was reported, or its repair took a step.',
+  REPLICA_STATUS:
+    'A copy on disk was found good or bad. That it was lost is told by the line of its incident.',
+  COPY_SUSPICION: 'Jobs could not read a copy; or what was found when it was read.',
 });
 
 export const EventOrder = enumType<OrderName>('EventOrder', 'Which way the log is read.', {

@@ -1,10 +1,32 @@
 import { badInput, SweepbookError } from '../errors.ts';
+import type { Step } from '../events/events.rules.ts';
 import type { RunSource } from '../runs/runs.rules.ts';
 
 export const fileKinds = ['RUN_FILE', 'MERGED_FILE'] as const;
 export type FileKind = (typeof fileKinds)[number];
 export const replicaStatuses = ['AVAILABLE', 'STAGING', 'LOST'] as const;
 export type ReplicaStatus = (typeof replicaStatuses)[number];
+
+/** The life of a copy on disk; the trigger replicas_changed holds it. */
+export const replicaSteps: readonly Step<ReplicaStatus>[] = [
+  { from: '', to: 'AVAILABLE', name: 'register', when: 'the file is not lost' },
+  { from: '', to: 'STAGING', name: 'tell', when: 'it is to be read before it counts, or restaged' },
+  { from: 'AVAILABLE', to: 'LOST', name: 'lose', when: 'an incident is reported' },
+  { from: 'LOST', to: 'STAGING', name: 'tell again', when: 'it is said to be back, or recovered' },
+  { from: 'LOST', to: 'AVAILABLE', name: 'undo', when: 'its incident was a mistake' },
+  {
+    from: 'STAGING',
+    to: 'AVAILABLE',
+    name: 'confirm',
+    when: 'a worker read it and found size and checksums as registered (or its incident was a mistake)',
+  },
+  {
+    from: 'STAGING',
+    to: 'LOST',
+    name: 'reject',
+    when: 'a worker found something else, or nothing',
+  },
+];
 
 const longestLfn = 1024;
 const longestSegment = 255;

@@ -275,9 +275,12 @@ async function insertReplicas(
   );
   await rows(
     tx,
-    sql`insert into replicas (file_id, volume_id, path)
-      select t.file_id, v.id, t.path from ${table} join volumes v on v.site_id = t.site_id and v.name = t.volume
-      on conflict (file_id, volume_id, path) do update set status = 'AVAILABLE' where replicas.status <> 'AVAILABLE'`,
+    // What was lost, and a copy of what is lost, is read before it counts.
+    sql`insert into replicas (file_id, volume_id, path, status)
+      select t.file_id, v.id, t.path, case when exists (
+        select from incident_items i where i.file_id = t.file_id and i.is_lost) then 'STAGING' else 'AVAILABLE' end
+      from ${table} join volumes v on v.site_id = t.site_id and v.name = t.volume order by t.file_id, v.id, t.path
+      on conflict (file_id, volume_id, path) do update set status = 'STAGING' where replicas.status = 'LOST'`,
   );
 }
 

@@ -2,7 +2,7 @@ import { Arg, Ctx, FieldResolver, Int, Query, Resolver, Root } from 'type-graphq
 import { demand } from '../access/policy.ts';
 import { afterOptions, firstOptions, toConnection, type Connection } from '../api/connection.ts';
 import type { Context } from '../api/context.ts';
-import { MassStore } from '../backups/backups.schema.ts';
+import { MassStore } from '../backups/stores.schema.ts';
 import { listMassStores, type MassStoreRow } from '../backups/mass-stores.service.ts';
 import { checkedFirst, pageLimits } from '../database/page.ts';
 import { loadDatasets } from '../datasets/datasets.resolver.ts';

@@ -9,7 +9,8 @@ const FileStatus = enumType<StatusName>('FileStatus', 'Where a file stands; each
   REGISTERED: 'No confirmed backup, and in no dataset that everybody sees.',
   BACKED_UP: 'Confirmed backup, and in no dataset that everybody sees (yet, or any more).',
   PUBLISHED: 'Confirmed backup, and in a dataset that everybody sees.',
-  PUBLISHED_WITHOUT_BACKUP: 'In a dataset that everybody sees and whose backup was waived.',
+  PUBLISHED_WITHOUT_BACKUP:
+    'In a dataset that everybody sees, and its backup was waived, or is lost and made again.',
 });
 export const TotalsKey = enumType<KeyName>('TotalsKey', 'What totals are grouped by.', {
   SITE: 'The site that made the files.',

@@ -16,7 +16,11 @@ interface Check {
 export function serveHealth(app: FastifyInstance, means: Means): void {
   app.get('/healthz', async () => ({ status: 'ok' }));
   app.get('/readyz', async (_request, reply) => {
-    const checks = await Promise.all([checkDatabase(means), checkStore(means)]);
+    const checks = await Promise.all([
+      checkDatabase(means),
+      checkStore(means),
+      tellDistrusted(means),
+    ]);
     const isOk = checks.every((check) => check.isOk);
     return reply.code(isOk ? 200 : 503).send({ status: isOk ? 'ready' : 'not ready', checks });
   });
@@ -58,6 +62,19 @@ async function checkStore({ db, stores }: Means): Promise<Check> {
       const { isUp, detail } = await stores.of(row).probe();
       if (!isUp) throw new Error(detail);
       return `${row.name} is up`;
+    }),
+  );
+}
+
+/** Stores that failed their self-test: backups go on, with every byte read back. */
+async function tellDistrusted({ db }: Means): Promise<Check> {
+  return within(
+    'self-tests of mass stores',
+    listMassStores(db).then((rows) => {
+      const failed = rows.filter((row) => !row.isTrusted).map((row) => row.name);
+      return failed.length === 0
+        ? 'none failed'
+        : `failed: ${failed.join(', ')}; not taken at their word, what they hold is read back`;
     }),
   );
 }

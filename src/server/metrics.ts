@@ -38,6 +38,9 @@ export function serveMetrics(
   const counts = new StoredCounts(means, {
     up: gauge('database_up', '1 = the database answered the last time it was asked.'),
     stores: gauge('mass_store_up', '1 = the mass store can be used.', ['store']),
+    trusted: gauge('mass_store_trusted', '1 = it passed its last self-test, or had none yet.', [
+      'store',
+    ]),
     datasets: gauge('datasets', 'Datasets.', ['kind', 'status', 'bad']),
     backups: gauge('backups_unfinished', 'Backup records that are not confirmed.', ['status']),
     sweeps: gauge('sweeps_running', 'Sweeps under way.'),
@@ -70,6 +73,7 @@ export function serveMetrics(
 interface StoredGauges {
   readonly up: Gauge;
   readonly stores: Gauge<'store'>;
+  readonly trusted: Gauge<'store'>;
   readonly datasets: Gauge<'kind' | 'status' | 'bad'>;
   readonly backups: Gauge<'status'>;
   readonly sweeps: Gauge;
@@ -136,9 +140,11 @@ class StoredCounts {
     gauges.sweeps.set(sweeps[0]?.n ?? 0);
     gauges.oldest.set(sweeps[0]?.oldest ?? 0);
     gauges.stores.reset();
+    gauges.trusted.reset();
     for (const row of massStores) {
       const { isUp } = await stores.of(row).probe();
       gauges.stores.set({ store: row.name }, isUp ? 1 : 0);
+      gauges.trusted.set({ store: row.name }, row.isTrusted ? 1 : 0);
     }
   }
 }

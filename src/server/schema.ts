@@ -58,6 +58,7 @@ import {
 } from '../production/stuck.resolver.ts';
 import { TotalsResolver } from '../production/totals.resolver.ts';
 import { DqmResolver } from '../runs/dqm.resolver.ts';
+import { findWebhookNode, WebhookResolver } from '../notices/webhooks.resolver.ts';
 import {
   EventRunResolver,
   findRunNode,
@@ -65,9 +66,25 @@ import {
   RunResolver,
   RunResultResolver,
 } from '../runs/runs.resolver.ts';
+import {
+  IncidentFeedResolver,
+  IncidentProgressResolver,
+} from '../incidents/incident-feed.resolver.ts';
+import { IncidentTableResolver } from '../incidents/incident-table.resolver.ts';
+import { IncidentMutations } from '../incidents/incidents.mutations.ts';
+import {
+  BadMarkIncidentResolver,
+  EventIncidentResolver,
+  FileChecksResolver,
+  findIncidentNode,
+  IncidentDatasetResolver,
+  IncidentItemResolver,
+  IncidentResolver,
+} from '../incidents/incidents.resolver.ts';
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
+import { findSuspicionNode, SuspicionResolver } from '../suspicions/suspicions.resolver.ts';
 
 @Resolver()
 class NodeResolver {
@@ -93,6 +110,12 @@ class NodeResolver {
         return findBackupNode(context, key.id);
       case 'Container':
         return findContainerNode(context, key.id);
+      case 'Incident':
+        return findIncidentNode(context, key.id);
+      case 'Webhook':
+        return findWebhookNode(context, key.id);
+      case 'SuspiciousCopy':
+        return findSuspicionNode(context, key.id);
     }
   }
 }
@@ -103,57 +126,90 @@ const refuse = () => {
 /** TypeGraphQL asks for one; all our subscriptions follow the log, which survives restarts. */
 const logIsTheFeed = { publish: refuse, subscribe: refuse };
 
+const accessResolvers = [ViewerResolver, TokenResolver, EventResolver];
+const runResolvers = [
+  RunResolver,
+  RunResultResolver,
+  EventRunResolver,
+  RunEventResolver,
+  DqmResolver,
+];
+const fileResolvers = [
+  FileResolver,
+  FileResultResolver,
+  RunFilesResolver,
+  ParentageResolver,
+  RelativeResolver,
+  EventFileResolver,
+];
+const backupResolvers = [
+  BackupResolver,
+  BackupRequestResultResolver,
+  FileBackupsResolver,
+  MassStoreResolver,
+  SweepResolver,
+  BackupProgressResolver,
+];
+const datasetResolvers = [
+  DatasetResolver,
+  DatasetMutations,
+  DatasetFeedResolver,
+  DatasetRunsResolver,
+  DatasetRunResolver,
+  RunsOfDatasetResolver,
+  RunDatasetsResolver,
+  FileDatasetsResolver,
+  EventDatasetResolver,
+];
+const containerResolvers = [
+  ContainerResolver,
+  ContainerContentResolver,
+  ContainerMemberResolver,
+  ContainerDeltaResolver,
+  ContainerChangeResolver,
+  ContainerMutations,
+  ContainerFeedResolver,
+  DatasetContainersResolver,
+  EventContainerResolver,
+];
+const productionResolvers = [
+  RunProductionResolver,
+  GoodRunsResolver,
+  StuckResolver,
+  StuckSweepResolver,
+  StuckDatasetResolver,
+  TotalsResolver,
+];
+const incidentResolvers = [
+  IncidentResolver,
+  IncidentItemResolver,
+  IncidentDatasetResolver,
+  IncidentMutations,
+  IncidentTableResolver,
+  IncidentProgressResolver,
+  IncidentFeedResolver,
+  BadMarkIncidentResolver,
+  EventIncidentResolver,
+  FileChecksResolver,
+];
+const noticeResolvers = [WebhookResolver, SuspicionResolver];
+const exportResolvers = [ExportResolver, ContainerExportResolver];
+
 /** The whole schema; schema.graphql is printed from it. */
 export function makeSchema(): GraphQLSchema {
   const schema = buildSchemaSync({
     resolvers: [
       NodeResolver,
-      ViewerResolver,
-      TokenResolver,
-      EventResolver,
-      RunResolver,
-      RunResultResolver,
-      EventRunResolver,
-      RunEventResolver,
-      FileResolver,
-      FileResultResolver,
-      RunFilesResolver,
-      ParentageResolver,
-      RelativeResolver,
-      EventFileResolver,
-      BackupResolver,
-      BackupRequestResultResolver,
-      FileBackupsResolver,
-      MassStoreResolver,
-      DatasetResolver,
-      DatasetMutations,
-      DatasetFeedResolver,
-      DatasetRunsResolver,
-      DatasetRunResolver,
-      RunsOfDatasetResolver,
-      RunDatasetsResolver,
-      FileDatasetsResolver,
-      EventDatasetResolver,
-      ContainerResolver,
-      ContainerContentResolver,
-      ContainerMemberResolver,
-      ContainerDeltaResolver,
-      ContainerChangeResolver,
-      ContainerMutations,
-      ContainerFeedResolver,
-      DatasetContainersResolver,
-      EventContainerResolver,
-      SweepResolver,
-      BackupProgressResolver,
-      ExportResolver,
-      DqmResolver,
-      RunProductionResolver,
-      GoodRunsResolver,
-      StuckResolver,
-      StuckSweepResolver,
-      StuckDatasetResolver,
-      TotalsResolver,
-      ContainerExportResolver,
+      ...accessResolvers,
+      ...runResolvers,
+      ...fileResolvers,
+      ...backupResolvers,
+      ...datasetResolvers,
+      ...containerResolvers,
+      ...productionResolvers,
+      ...incidentResolvers,
+      ...noticeResolvers,
+      ...exportResolvers,
     ],
     scalarsMap: [{ type: Date, scalar: DateTime }],
     // Forms are checked by the rules, which name the field, the value and the way out.

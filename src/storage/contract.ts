@@ -33,6 +33,14 @@ export function keptEvidence(evidence: Evidence): Evidence {
   return { ...evidence, answer };
 }
 
+/**
+ * What a store's word must cover before a backup counts, from least to most:
+ * COPIED: size and checksum as the store answers them. READ_BACK: bytes read back and hashed by us, from a place
+ * that is no cache of ours. ARCHIVED: on tape, by the store's own word, besides size and checksum.
+ */
+export const confirmLevels = ['COPIED', 'READ_BACK', 'ARCHIVED'] as const;
+export type ConfirmLevel = (typeof confirmLevels)[number];
+
 /** An answer is data with evidence, never a mere yes: what is not said is not there. */
 export interface StoreAnswer {
   readonly isPresent: boolean;
@@ -40,6 +48,36 @@ export interface StoreAnswer {
   readonly adler32?: string;
   readonly sha256?: string;
   readonly evidence: Evidence;
+}
+
+/** Where a stored file lies by the word of its store; UNKNOWN: not said, or in words that we do not know. */
+export const residencies = ['DISK', 'TAPE', 'DISK_AND_TAPE', 'LOST', 'UNKNOWN'] as const;
+export type Residency = (typeof residencies)[number];
+
+export interface ResidencyAnswer {
+  readonly residency: Residency;
+  /** The store says that it will not come to tape, and why. */
+  readonly refusal?: string | undefined;
+  readonly evidence: Evidence;
+}
+
+/** A file of a listing. */
+export interface StoredFile {
+  readonly key: string;
+  readonly sizeBytes: number;
+  readonly changedAt: Date | undefined;
+}
+
+/** What can be asked of a store beyond copying and reading back. */
+export interface StoreFeatures {
+  /** Checksums it answers itself, besides the size; empty = its bytes must be read. */
+  readonly says: readonly ('adler32' | 'sha256' | 'md5')[];
+  /** It has tape, and residencyOf() says what is there. */
+  readonly hasTape: boolean;
+  /** Producers can copy into it themselves (uploadKey). */
+  readonly takesUploads: boolean;
+  /** Publishing makes a copy, so what has been published must be asked for again. */
+  readonly publishCopies: boolean;
 }
 
 export interface StoreState {
@@ -63,6 +101,7 @@ export interface PutOptions {
 export interface MassStore {
   readonly name: string;
   readonly kind: string;
+  readonly features: StoreFeatures;
   /** Whether it can be used right now. */
   probe(): Promise<StoreState>;
   /** The final key of a file. */
@@ -73,8 +112,19 @@ export interface MassStore {
   uploadKey(backupId: number): string;
   /** Copies a file of this host under a temporary key. What lies there already is replaced. */
   put(source: string, key: string, expected: Expected, options?: PutOptions): Promise<void>;
-  /** Asks for size and checksums: the bytes are read back from the store. */
+  /**
+   * Asks the store for size and checksums, without reading the bytes: as true as the store is. What it does not
+   * say in so many words is left out of the answer.
+   */
+  says(key: string, expected: Expected, options?: PutOptions): Promise<StoreAnswer>;
+  /** Asks for size and checksums: the bytes are read back from the store, past every cache of this host. */
   ask(key: string, options?: PutOptions): Promise<StoreAnswer>;
+  /** Where these files lie, at most mostKeysPerQuestion; what is not in the answer was not said. */
+  residencyOf(keys: readonly string[], options?: PutOptions): Promise<Map<string, ResidencyAnswer>>;
+  /** All files below the root, those under temporary keys left out; throws when it cannot be sure that it was all. */
+  list(options?: PutOptions): AsyncIterable<StoredFile>;
+  /** Copies a stored file to a name of this host that is free. SOURCE_UNREADABLE, SOURCE_CHANGED (another size). */
+  fetch(key: string, target: string, expected: Expected, options?: PutOptions): Promise<void>;
   /** Gives what lies under a temporary key its final one; never replaces another file (DUPLICATE). */
   publish(temporaryKey: string, finalKey: string): Promise<void>;
   /** Size of what lies there, without reading it; undefined = nothing. */
@@ -105,7 +155,10 @@ export interface TemporaryFile {
 /** Why an answer is not a confirmation; undefined = it is one. */
 export type Doubt = SweepbookError | undefined;
 
-/** A store as it is configured. */
+/** Keys in one question about residency. */
+export const mostKeysPerQuestion = 500;
+
+/** A store as the tables know it; how to reach it stands in the store file, if it is not a folder. */
 export interface StoreSettings {
   readonly name: string;
   readonly kind: string;

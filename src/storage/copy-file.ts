@@ -99,7 +99,7 @@ function demandSame(source: string, before: Stats, after: Stats): void {
   }
 }
 
-function unreadable(source: string, why: string, cause?: unknown): SweepbookError {
+export function unreadable(source: string, why: string, cause?: unknown): SweepbookError {
   return new SweepbookError(
     'SOURCE_UNREADABLE',
     `${source} cannot be read here (${why}): check path and permissions, run a worker where it lies, or use --direct`,

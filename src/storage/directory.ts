@@ -3,7 +3,6 @@ import {
   access,
   chmod,
   link,
-  lstat,
   mkdir,
   readdir,
   realpath,
@@ -14,24 +13,39 @@ import {
 } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, isAbsolute, join, normalize, relative, resolve, sep } from 'node:path';
+import { z } from 'zod';
 import { badInput, messageOf, SweepbookError, systemCode } from '../errors.ts';
-import { hashFile } from './bytes.ts';
 import type {
   Expected,
   MassStore,
   PutOptions,
   StoreAnswer,
+  ResidencyAnswer,
+  StoredFile,
+  StoreFeatures,
   StoreSettings,
   StoreState,
   TemporaryFile,
 } from './contract.ts';
 import { copyFile, syncFolder } from './copy-file.ts';
+import { filesBelow } from './files-below.ts';
+import { keyTaken } from './key-taken.ts';
+import { readBack, statOf } from './read-back.ts';
+import { commonSettings } from './store-settings.ts';
 
 /** Where files come in; nothing here is ever taken for a stored file. */
 const incoming = '.incoming';
 /** Stands in the root of every store: without it this is an empty mount point, not a store that lost its files. */
 const marker = '.sweepbook-store';
 const temporaryName = /^b(\d{1,15})(?:\.a(\d{1,9})|\.direct)$/;
+
+/** A directory store in the store file. */
+export const directorySettings = z.strictObject({
+  ...commonSettings,
+  kind: z.literal('directory'),
+  /** Absolute path of its folder; made by "store prepare". */
+  root: z.string().regex(/^\//, 'an absolute path'),
+});
 
 /** Makes the folder of a store, at the first start only. */
 export async function prepareDirectoryStore(root: string): Promise<void> {
@@ -41,9 +55,17 @@ export async function prepareDirectoryStore(root: string): Promise<void> {
   });
 }
 
+const features: StoreFeatures = {
+  says: [],
+  hasTape: false,
+  takesUploads: true,
+  publishCopies: false,
+};
+
 /** A mass store in a folder tree: the key is the path below the root. */
 export class DirectoryStore implements MassStore {
   readonly kind = 'directory';
+  readonly features = features;
   readonly name: string;
   private readonly root: string;
   private readonly urlPrefix: string | null;
@@ -126,41 +148,53 @@ export class DirectoryStore implements MassStore {
     }
   }
 
-  async ask(key: string, options: PutOptions = {}): Promise<StoreAnswer> {
+  /** A file system keeps no checksums: it can only say the size. */
+  async says(key: string): Promise<StoreAnswer> {
     await this.demandMounted();
     const path = join(this.root, key);
-    const askedAt = new Date().toISOString();
-    const evidence = (answer: unknown) => ({
-      asked: `read back ${path}`,
-      answer: JSON.stringify(answer),
-      askedAt,
+    const stat = await this.statOf(path);
+    const evidence = {
+      asked: `stat ${path}`,
+      answer: JSON.stringify(
+        stat ? { isFile: stat.isFile(), size: stat.size } : { found: 'no such file' },
+      ),
+      askedAt: new Date().toISOString(),
       host: hostname(),
-    });
-    const before = await this.statOf(path);
-    if (!before?.isFile()) {
-      const found = before ? 'not a regular file' : 'no such file';
-      return { isPresent: false, evidence: evidence({ path, found }) };
-    }
+    };
+    return stat?.isFile()
+      ? { isPresent: true, sizeBytes: stat.size, evidence }
+      : { isPresent: false, evidence };
+  }
+
+  async residencyOf(): Promise<Map<string, ResidencyAnswer>> {
+    return new Map();
+  }
+
+  async *list(options: PutOptions = {}): AsyncGenerator<StoredFile> {
+    await this.demandMounted();
+    yield* filesBelow(this.root, [incoming, marker], options);
+    // Unmounted meanwhile, it would look empty from there on.
+    await this.demandMounted();
+  }
+
+  async ask(key: string, options: PutOptions = {}): Promise<StoreAnswer> {
+    await this.demandMounted();
     try {
-      const sums = await hashFile(path, options);
-      const after = await this.statOf(path);
-      const facts = { path, ...sums, modifiedAt: before.mtime, inode: before.ino };
-      if (
-        !after ||
-        after.ino !== before.ino ||
-        after.mtimeMs !== before.mtimeMs ||
-        after.size !== sums.sizeBytes
-      ) {
-        return {
-          isPresent: true,
-          evidence: evidence({ ...facts, found: 'changed while it was read' }),
-        };
-      }
-      return { isPresent: true, ...sums, evidence: evidence(facts) };
+      return await readBack(join(this.root, key), options);
     } catch (error) {
       options.signal?.throwIfAborted();
       throw this.unavailable(error);
     }
+  }
+
+  async fetch(
+    key: string,
+    target: string,
+    expected: Expected,
+    options: PutOptions = {},
+  ): Promise<void> {
+    await this.demandMounted();
+    await copyFile(join(this.root, key), target, expected.sizeBytes, options);
   }
 
   async publish(temporaryKey: string, finalKey: string): Promise<void> {
@@ -178,7 +212,7 @@ export class DirectoryStore implements MassStore {
     } catch (error) {
       if (error instanceof SweepbookError) throw error;
       if (['ENOTDIR', 'EISDIR', 'EEXIST'].includes(systemCode(error) ?? '')) {
-        throw duplicate(
+        throw keyTaken(
           this.name,
           finalKey,
           'a file stands where a folder is needed, or the other way round',
@@ -200,7 +234,7 @@ export class DirectoryStore implements MassStore {
         const here = await this.statOf(from);
         // Linked before, and died before the temporary name was gone.
         if (here && there && here.ino === there.ino && here.dev === there.dev) return;
-        throw duplicate(this.name, relative(this.root, to), 'another file is there', error);
+        throw keyTaken(this.name, relative(this.root, to), 'another file is there', error);
       }
       if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(code ?? '') || there)
         throw error;
@@ -268,9 +302,8 @@ export class DirectoryStore implements MassStore {
 
   private async statOf(path: string): Promise<Stats | undefined> {
     try {
-      return await lstat(path);
+      return await statOf(path);
     } catch (error) {
-      if (['ENOENT', 'ENOTDIR', 'ENAMETOOLONG'].includes(systemCode(error) ?? '')) return undefined;
       throw this.unavailable(error);
     }
   }
@@ -310,13 +343,4 @@ export class DirectoryStore implements MassStore {
       { cause: error },
     );
   }
-}
-
-function duplicate(store: string, key: string, why: string, cause?: unknown): SweepbookError {
-  return new SweepbookError(
-    'DUPLICATE',
-    `store ${store}: ${key} is taken (${why}); nothing is replaced: look at it, then move it away or choose another LFN`,
-    { store, key },
-    { cause },
-  );
 }

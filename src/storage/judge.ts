@@ -1,5 +1,26 @@
 import { SweepbookError } from '../errors.ts';
-import type { Doubt, Expected, StoreAnswer } from './contract.ts';
+import type { Doubt, Expected, MassStore, PutOptions, StoreAnswer } from './contract.ts';
+
+/** How a store is asked: taken at its word, or its bytes are read back. */
+export type Asking = 'SAYS' | 'READ_BACK';
+
+/** Asks a store for what lies there and judges the answer. */
+export async function askAndJudge(
+  store: MassStore,
+  key: string,
+  expected: Expected,
+  asking: Asking,
+  options: PutOptions = {},
+): Promise<{ answer: StoreAnswer; doubt: Doubt }> {
+  if (asking === 'READ_BACK') {
+    const answer = await store.ask(key, options);
+    return { answer, doubt: judge(expected, answer) };
+  }
+  const answer = await store.says(key, expected, options);
+  // What it does not keep it cannot say; adler32 every store has that is taken at its word.
+  const asked = answer.sha256 === undefined ? { ...expected, sha256: null } : expected;
+  return { answer, doubt: judge(asked, answer) };
+}
 
 /**
  * Compares what the store said with what was registered. Only a parsed, positive, specific

@@ -1,17 +1,23 @@
 import { SweepbookError } from '../errors.ts';
 import type { MassStore, StoreSettings } from './contract.ts';
 import { DirectoryStore } from './directory.ts';
+import type { StoreSettingsOfFile } from './store-file.ts';
+import { TapeRestStore } from './tape-rest.ts';
 
 /** The driver of a store; one kind, one file. */
-function openMassStore(settings: StoreSettings): MassStore {
-  switch (settings.kind) {
+function openMassStore(row: StoreSettings, settings: StoreSettingsOfFile | undefined): MassStore {
+  switch (settings?.kind) {
     case 'directory':
-      return new DirectoryStore(settings);
-    default:
+      return new DirectoryStore({ ...settings, urlPrefix: settings.accessUrlPrefix });
+    case 'tape-rest':
+      return new TapeRestStore(settings);
+    case undefined:
+      // The folder of the first start stands in no file.
+      if (row.kind === 'directory') return new DirectoryStore(row);
       throw new SweepbookError(
         'STORE_UNAVAILABLE',
-        `store ${settings.name}: this program has no driver for the kind ${settings.kind}`,
-        { store: settings.name, kind: settings.kind },
+        `store ${row.name}: how to reach a store of the kind ${row.kind} is not known here: name the store file in SWEEPBOOK_STORES`,
+        { store: row.name, kind: row.kind },
       );
   }
 }
@@ -19,11 +25,16 @@ function openMassStore(settings: StoreSettings): MassStore {
 /** The drivers of the stores, made once each. */
 export class OpenStores {
   private readonly open = new Map<number, MassStore>();
+  private readonly configured: ReadonlyMap<string, StoreSettingsOfFile>;
+
+  constructor(configured: readonly StoreSettingsOfFile[] = []) {
+    this.configured = new Map(configured.map((store) => [store.name, store]));
+  }
 
   of(settings: StoreSettings & { readonly id: number }): MassStore {
     const known = this.open.get(settings.id);
     if (known) return known;
-    const made = openMassStore(settings);
+    const made = openMassStore(settings, this.configured.get(settings.name));
     this.open.set(settings.id, made);
     return made;
   }

@@ -7,16 +7,18 @@ import {
   renewLeases,
   type Claim,
 } from '../backups/attempts.service.ts';
+import { askingOf, levelOf } from '../backups/backups.rules.ts';
 import { requestInTransaction } from '../backups/backups.service.ts';
 import { getMassStore } from '../backups/mass-stores.service.ts';
+import { awaitTape } from '../backups/tape.service.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import { firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction, postgresCode } from '../database/transaction.ts';
 import { badInput, messageOf, SweepbookError } from '../errors.ts';
 import { filesByLfn } from '../files/files.service.ts';
-import type { Evidence, MassStore, StoreAnswer } from '../storage/contract.ts';
-import { judge } from '../storage/judge.ts';
+import type { ConfirmLevel, Evidence, MassStore, StoreAnswer } from '../storage/contract.ts';
+import { askAndJudge, type Asking } from '../storage/judge.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { advanceInTransaction } from './sweeps.service.ts';
 
@@ -29,6 +31,7 @@ export async function confirmBackup(
   claim: Claim,
   storeKey: string,
   answer: StoreAnswer,
+  level: ConfirmLevel,
 ): Promise<void> {
   await inTransaction(db, { principal: claim.worker }, async (tx) => {
     // Datasets before files, as everywhere, so that nobody waits in a circle.
@@ -37,7 +40,7 @@ export async function confirmBackup(
       sql`select d.id from datasets d where d.id in (
         select dataset_id from dataset_files where file_id = ${claim.fileId}) order by d.id for no key update`,
     );
-    await confirmedInTransaction(tx, claim, storeKey, answer).catch((error: unknown) => {
+    await confirmedInTransaction(tx, claim, storeKey, answer, level).catch((error: unknown) => {
       throw postgresCode(error) === '23505' ? keyTaken(claim, storeKey) : error;
     });
     const holding = await rows(
@@ -51,6 +54,22 @@ export async function confirmBackup(
       holding.map((row) => row.id),
     );
   });
+}
+
+/** The copy is right where it is: confirmed, or left to wait until its store says that tape has it. */
+export async function settleCopy(
+  db: Db,
+  claim: Claim,
+  storeKey: string,
+  answer: StoreAnswer,
+  asking: Asking,
+): Promise<'CONFIRMED' | 'AWAITS_TAPE'> {
+  if (claim.policy.confirmLevel !== 'ARCHIVED') {
+    await confirmBackup(db, claim, storeKey, answer, levelOf(asking));
+    return 'CONFIRMED';
+  }
+  await awaitTape(db, claim, storeKey, answer);
+  return 'AWAITS_TAPE';
 }
 
 function keyTaken(claim: Claim, storeKey: string): SweepbookError {
@@ -89,7 +108,9 @@ export async function recordBackup(
   const row = await getMassStore(means.db, input.store);
   const store = means.stores.of(row);
   const record = await ensureRecord(means, viewer, input.lfn, row.id);
-  if (record.status === 'CONFIRMED') return { backupId: record.id, changed: false };
+  if (record.status === 'CONFIRMED' || record.awaitsTape) {
+    return { backupId: record.id, changed: false };
+  }
   const key = await keyOfCopy(store, record.id, input);
   const answer = await claimBackup(means.db, record.id, viewer.principal, means.leaseSeconds, true);
   if (answer.kind !== 'claimed') {
@@ -109,7 +130,7 @@ async function ensureRecord(
   viewer: Viewer,
   lfn: string,
   storeId: number,
-): Promise<{ id: number; status: string }> {
+): Promise<{ id: number; status: string; awaitsTape: boolean }> {
   await jobs.prepare(storeId);
   return inTransaction(db, viewer, async (tx) => {
     const [file] = await filesByLfn(tx, [lfn]);
@@ -118,8 +139,8 @@ async function ensureRecord(
     await requestInTransaction(tx, jobs, [file?.id ?? 0], storeId, startAt);
     const record = await firstRow(
       tx,
-      sql<{ id: number; status: string }>`
-      select id, status from backup_records where file_id = ${file?.id ?? 0} and store_id = ${storeId}`,
+      sql<{ id: number; status: string; awaitsTape: boolean }>`
+      select id, status, awaits_tape_since is not null as "awaitsTape" from backup_records where file_id = ${file?.id ?? 0} and store_id = ${storeId}`,
     );
     if (!record) throw new Error(`no backup record of ${lfn}`);
     return record;
@@ -158,13 +179,20 @@ async function confirmCopy(
     (leaseSeconds * 1000) / 3,
   );
   try {
-    const answer = await store.ask(key);
-    const doubt = judge(claim.expected, answer);
-    if (doubt) throw doubt;
+    const asking = askingOf(claim.policy);
+    const ask = async (where: string) => {
+      const { answer, doubt } = await askAndJudge(store, where, claim.expected, asking);
+      if (doubt) throw doubt;
+      return answer;
+    };
+    let answer = await ask(key);
     const finalKey = store.isTemporary(key) ? store.finalKey(claim.lfn) : key;
-    if (finalKey !== key) await store.publish(key, finalKey);
+    if (finalKey !== key) {
+      await store.publish(key, finalKey);
+      if (store.features.publishCopies) answer = await ask(finalKey);
+    }
     await recordCopied(db, claim, finalKey, leaseSeconds);
-    await confirmBackup(db, claim, finalKey, answer);
+    await settleCopy(db, claim, finalKey, answer, asking);
   } catch (error) {
     const refusal =
       error instanceof SweepbookError ? error : new SweepbookError('INTERNAL', messageOf(error));

@@ -1,11 +1,12 @@
 import { recordCopied, type Claim } from '../backups/attempts.service.ts';
+import { askingOf } from '../backups/backups.rules.ts';
 import type { Db } from '../database/orm.ts';
 import { SweepbookError } from '../errors.ts';
 import { hashFile } from '../storage/bytes.ts';
 import type { MassStore, StoreAnswer } from '../storage/contract.ts';
 import { changed } from '../storage/copy-file.ts';
-import { judge } from '../storage/judge.ts';
-import { confirmBackup } from '../sweeps/confirmations.service.ts';
+import { askAndJudge } from '../storage/judge.ts';
+import { settleCopy } from '../sweeps/confirmations.service.ts';
 
 export interface Attempt {
   readonly db: Db;
@@ -29,15 +30,14 @@ export async function runAttempt(attempt: Attempt): Promise<void> {
   if ((await store.sizeOf(finalKey)) !== undefined) return adopt(attempt, finalKey);
   const upload = store.uploadKey(claim.backupId);
   if ((await store.sizeOf(upload)) === claim.expected.sizeBytes) {
-    const answer = await store.ask(upload, attempt);
-    if (!judge(claim.expected, answer)) return finish(attempt, upload, answer);
+    const { answer, doubt } = await ask(attempt, upload);
+    if (!doubt) return finish(attempt, upload, answer);
   }
   const key = store.temporaryKey(claim.backupId, claim.attempt);
   try {
     const source = await putFromAny(attempt, key);
     await recordCopied(attempt.db, claim, key, attempt.leaseSeconds);
-    const answer = await store.ask(key, { signal: attempt.signal });
-    const doubt = judge(claim.expected, answer);
+    const { answer, doubt } = await ask(attempt, key);
     if (doubt) throw await whoseFault(attempt, source, doubt);
     await finish(attempt, key, answer, true);
   } finally {
@@ -56,12 +56,9 @@ async function clearEarlier({ store, claim }: Attempt): Promise<void> {
 }
 
 /** Something has the final name: our own work of an attempt that died, or somebody else's file. */
-async function adopt(
-  { db, store, claim, leaseSeconds, signal }: Attempt,
-  key: string,
-): Promise<void> {
-  const answer = await store.ask(key, { signal });
-  const doubt = judge(claim.expected, answer);
+async function adopt(attempt: Attempt, key: string): Promise<void> {
+  const { db, store, claim, leaseSeconds } = attempt;
+  const { answer, doubt } = await ask(attempt, key);
   if (doubt?.code === 'CHECKSUM_MISMATCH') {
     throw new SweepbookError(
       'DUPLICATE',
@@ -72,21 +69,31 @@ async function adopt(
   }
   if (doubt) throw doubt;
   await recordCopied(db, claim, key, leaseSeconds);
-  await confirmBackup(db, claim, key, answer);
+  await settleCopy(db, claim, key, answer, askingOf(claim.policy));
 }
 
 async function finish(
   attempt: Attempt,
   key: string,
-  answer: StoreAnswer,
+  copied: StoreAnswer,
   isCopied = false,
 ): Promise<void> {
   const { db, store, claim, leaseSeconds, signal } = attempt;
   const finalKey = store.finalKey(claim.lfn);
   signal.throwIfAborted();
   await store.publish(key, finalKey);
+  let answer = copied;
+  if (store.features.publishCopies) {
+    const published = await ask(attempt, finalKey);
+    if (published.doubt) throw published.doubt;
+    ({ answer } = published);
+  }
   if (!isCopied) await recordCopied(db, claim, finalKey, leaseSeconds);
-  await confirmBackup(db, claim, finalKey, answer);
+  await settleCopy(db, claim, finalKey, answer, askingOf(claim.policy));
+}
+
+function ask({ store, claim, signal }: Attempt, key: string) {
+  return askAndJudge(store, key, claim.expected, askingOf(claim.policy), { signal });
 }
 
 /** Copies from the first source that can be read; the fault of the last one is told. */

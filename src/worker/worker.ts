@@ -6,6 +6,7 @@ import {
   renewLeases,
   reviveForgotten,
   type Claim,
+  type StoredCopy,
 } from '../backups/attempts.service.ts';
 import { listMassStores, type MassStoreRow } from '../backups/mass-stores.service.ts';
 import { notifyProgress } from '../database/doorbell.ts';
@@ -16,12 +17,8 @@ import type { Evidence } from '../storage/contract.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { advanceForgotten } from '../sweeps/sweeps.service.ts';
 import { runAttempt } from './attempt.ts';
+import type { WorkerLog } from './log.ts';
 import { sweepLeftovers } from './leftovers.ts';
-
-export interface WorkerLog {
-  info(facts: object, message: string): void;
-  warn(facts: object, message: string): void;
-}
 
 export interface WorkerOptions {
   readonly db: Db;
@@ -196,7 +193,8 @@ export class Worker {
         };
         this.inHand.set(job.id, item);
         this.o.onChange();
-        const work = this.work(row, item, answer.sources).finally(() => {
+        const sources = [...answer.sources, ...(await this.placesOf(answer.copies))];
+        const work = this.work(row, item, sources).finally(() => {
           this.inHand.delete(job.id);
           this.running.delete(work);
           this.o.onChange();
@@ -205,6 +203,16 @@ export class Worker {
         this.running.add(work);
       }
     }
+  }
+
+  /** Where copies in other stores can be read, if they lie on a file system of this host. */
+  private async placesOf(copies: readonly StoredCopy[]): Promise<string[]> {
+    if (copies.length === 0) return [];
+    const stores = new Map((await this.stores()).map((row) => [row.id, row]));
+    return copies.flatMap(({ storeId, key }) => {
+      const row = stores.get(storeId);
+      return row ? [this.o.stores.of(row).placeOf(key)] : [];
+    });
   }
 
   private async work(row: MassStoreRow, item: InHand, sources: readonly string[]): Promise<void> {

@@ -27,6 +27,7 @@ const producers: AnyRole[] = ['PRODUCER', 'OPERATOR', 'ADMIN'];
 const backers: AnyRole[] = ['PRODUCER', 'IMPORTER', 'OPERATOR', 'ADMIN'];
 const operators: AnyRole[] = ['OPERATOR', 'ADMIN'];
 const admins: AnyRole[] = ['ADMIN'];
+const tokenHolders = everybody.filter((role) => role !== 'ANONYMOUS');
 
 interface Row {
   readonly may: AnyRole[];
@@ -64,6 +65,10 @@ const queries: Record<string, Row> = {
   goodRuns: { may: everybody, ask: () => '{ ranges }' },
   totals: { may: everybody, ask: () => '(by: [STREAM]) { fileCount }' },
   stuck: { may: producers, ask: () => '{ asOf }' },
+  incident: { may: everybody, ask: () => '(id: "1") { status }' },
+  incidents: { may: everybody, ask: () => page },
+  webhooks: { may: tokenHolders, ask: () => page },
+  suspiciousCopies: { may: operators, ask: () => page },
 };
 
 /** A step on a dataset that is not the caller's, and on one that is. */
@@ -112,6 +117,7 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
   closeDataset: transition,
   reopenDataset: transition,
   sweepDataset: transition,
+  checkMassStore: { may: producers, ask: () => '{ name isTrusted }' },
   requestBackup: {
     may: backers,
     ask: () => '(input: { lfns: ["/policy/a"], direct: true }) { existingCount }',
@@ -128,10 +134,39 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
     may: admins,
     ask: () => '(input: { dataset: "policy-closed", reason: "again" }) { changed }',
   },
+  reportStorageLoss: {
+    may: operators,
+    ask: () => '(input: { volume: "policy", reason: "a test", dryRun: true }) { changed }',
+  },
+  recoverIncident: { may: operators, ask: () => '(input: { incident: "999" }) { changed }' },
+  undoIncident: {
+    may: operators,
+    ask: () => '(input: { incident: "999", reason: "a test" }) { changed }',
+  },
+  resolveIncident: {
+    may: operators,
+    ask: () => '(input: { incident: "999", reason: "a test" }) { changed }',
+  },
+  confirmReplica: {
+    may: backers,
+    ask: () => '(input: { lfn: "/policy/placed", path: "/no/such/place" }) { changed }',
+  },
   setRunVerdict: {
     may: ['DQM', 'OPERATOR', 'ADMIN'],
     ask: () => '(input: { number: 7, verdict: GOOD }) { changed }',
   },
+  createWebhook: {
+    may: tokenHolders,
+    ask: () => '(input: { url: "https://hooks.example.org/x" }) { secret }',
+  },
+  deleteWebhook: { may: tokenHolders, ask: () => '(id: "x") { changed }' },
+  enableWebhook: { may: tokenHolders, ask: () => '(input: { id: "x" }) { changed }' },
+  testWebhook: { may: tokenHolders, ask: () => '(id: "x") { status }' },
+  reportReadFailure: {
+    may: tokenHolders,
+    ask: () => '(input: { lfn: "/policy/safe", url: "/x", error: "EIO", job: "1" }) { isNew }',
+  },
+  checkSuspiciousCopy: { may: operators, ask: () => '(id: "x") { changed }' },
   createToken: { may: admins, ask: () => '(input: { principal: "x", roles: [USER] }) { token }' },
   revokeToken: { may: admins, ask: () => '(prefix: "000000000000") { changed }' },
 };
@@ -141,6 +176,8 @@ const subscriptions: Record<string, Row> = {
   runBecameAvailable: { may: everybody, ask: () => '(after: $after) { run { number } }' },
   containerChanged: { may: everybody, ask: () => '(after: $after) { container { name } }' },
   backupProgress: { may: backers, ask: () => '{ status }' },
+  incidentChanged: { may: producers, ask: () => '(after: $after) { to }' },
+  incidentProgress: { may: producers, ask: () => '(incident: "1") { status }' },
 };
 
 let server: TestServer;
@@ -180,6 +217,10 @@ beforeAll(async () => {
   await mutate(operator, 'recordMerge', { output: safe.description, inputs: ['/policy/run'] });
   await backUp(operator, safe);
   await mutate(operator, 'requestBackup', { lfns: ['/policy/a'], direct: true }, 'existingCount');
+  const placed = await newFile('/policy/placed', { path: '/policy/placed', volume: 'policy' });
+  await register(operator, placed);
+  const loss = { volume: 'policy', reason: 'a test' };
+  await mutate(operator, 'reportStorageLoss', loss);
 });
 afterAll(() => server.close());
 

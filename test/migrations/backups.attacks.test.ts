@@ -45,7 +45,7 @@ refuseAll('I1: a confirmation says what was registered', {
   ),
   'deletes a confirmed copy': `delete from backup_records where id = ${backup('/merged/safe')}`,
   'deletes a copy that is asked for': `delete from backup_records where id = ${backup('/merged/requested')}`,
-  'empties the copies': `truncate backup_records`,
+  'empties the copies': `truncate backup_records cascade`,
   'puts files of his own before the files': `create temp table files (like public.files);
     insert into files select * from public.files; update files set size_bytes = 1;
     ${confirmedAs({ stored_size_bytes: '1' })}`,

@@ -3,6 +3,14 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { lifecycleText } from '../../scripts/lifecycle-text.ts';
 import { roles } from '../../src/access/policy.ts';
 import { backupSteps, backupStatuses } from '../../src/backups/backups.rules.ts';
+import { replicaStatuses, replicaSteps } from '../../src/files/files.rules.ts';
+import {
+  findings,
+  incidentStatuses,
+  incidentSteps,
+  itemStatuses,
+  lossKinds,
+} from '../../src/incidents/incidents.rules.ts';
 import { datasetKinds, datasetStatuses, datasetSteps } from '../../src/datasets/datasets.rules.ts';
 import { eventKinds, type Step } from '../../src/events/events.rules.ts';
 import {
@@ -11,6 +19,8 @@ import {
   runSteps,
   runVerdicts,
 } from '../../src/runs/runs.rules.ts';
+import { noticeKinds, webhookScopes, webhookStatuses } from '../../src/notices/webhooks.rules.ts';
+import { suspicionStates, suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 
 let database: TestDatabase;
@@ -25,6 +35,9 @@ test.each<[string, readonly Step<string>[]]>([
   ['dataset', datasetSteps],
   ['backup', backupSteps],
   ['run', runSteps],
+  ['replica', replicaSteps],
+  ['incident', incidentSteps],
+  ['suspicion', suspicionSteps],
 ])('the database knows the steps of a %s that the rules know', async (noun, steps) => {
   const rows = await database.sql<{ step: string }>(
     `select from_state || ' > ' || to_state as step from lifecycle where noun = $1`,
@@ -36,7 +49,8 @@ test.each<[string, readonly Step<string>[]]>([
 
 test('the database knows no other noun with a life', async () => {
   const nouns = await database.sql(`select distinct noun from lifecycle order by noun`);
-  expect(nouns).toEqual([{ noun: 'backup' }, { noun: 'dataset' }, { noun: 'run' }]);
+  const known = ['backup', 'dataset', 'incident', 'replica', 'run', 'suspicion'];
+  expect(nouns).toEqual(known.map((noun) => ({ noun })));
 });
 
 /** The words that the check constraints of a column allow. */
@@ -61,6 +75,15 @@ test.each<[string, string, readonly string[]]>([
   ['runs', 'production_status', productionStatuses],
   ['runs', 'source', runSources],
   ['runs', 'verdict', runVerdicts],
+  ['replicas', 'status', replicaStatuses],
+  ['incidents', 'status', incidentStatuses],
+  ['incidents', 'what', lossKinds],
+  ['incident_items', 'finding', findings],
+  ['incident_items', 'status', itemStatuses],
+  ['suspicions', 'state', suspicionStates],
+  ['webhooks', 'kinds', noticeKinds],
+  ['webhooks', 'scope', webhookScopes],
+  ['webhooks', 'status', webhookStatuses],
 ])('the database takes the words in %s.%s that the program knows', async (table, column, words) => {
   expect(await allowed(table, column)).toEqual(sorted(words));
 });

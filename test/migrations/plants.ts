@@ -1,5 +1,6 @@
 import { containerPlants } from './container-plants.ts';
-import { backup, dataset, file, merge, run } from './world.ts';
+import { backup, dataset, file, incident, merge, replica, run } from './world.ts';
+import { suspicionPlants } from './suspicions.world.ts';
 
 const set = (lfn: string, columns: string) =>
   `update backup_records set ${columns} where id = ${backup(lfn)}`;
@@ -62,6 +63,10 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
   'a confirmation without evidence': [
     set('/merged/safe', 'evidence = null'),
     /^I3: backup \d+ is CONFIRMED without evidence: none$/,
+  ],
+  'a confirmation that does not say what it covers': [
+    set('/merged/safe', 'confirm_level = null'),
+    /^I3: backup \d+ is CONFIRMED, and does not say what that covers$/,
   ],
   'a confirmation with an empty question': [
     set('/merged/safe', `evidence = jsonb_set(evidence, '{asked}', '""')`),
@@ -305,4 +310,76 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
      select store_id, site_id, kind, 1 from file_totals where store_id is not null limit 1`,
     /^totals: store \d+ holds .* confirmed MERGED_FILE, and the totals say/,
   ],
+  'a lost replica that its incident does not know': [
+    `update replicas set incident_id = ${incident('d2')} where id = ${replica('/merged/disk')}`,
+    /^incidents: replica \d+ is LOST of incident \d+, whose items say nothing$/,
+  ],
+  'a replica that came back in silence': [
+    `update replicas set status = 'AVAILABLE', incident_id = null where id = ${replica('/merged/disk')}`,
+    /^incidents: replica \d+ is AVAILABLE, and item \d+ of incident \d+ says HIT$/,
+  ],
+  'a replica that nobody reported': [
+    `update replicas set status = 'LOST' where id = ${replica('/merged/there')}`,
+    /^incidents: replica \d+ is LOST, and nobody reported or read it$/,
+  ],
+  'an item that came back unread': [
+    `update incident_items set status = 'RESTORED' where file_id = ${file('/merged/disk')}`,
+    /^incidents: item \d+ of incident \d+ is RESTORED, and nothing holds file \d+/,
+  ],
+  'a lost file with a confirmed backup': [
+    `update backup_records set file_id = ${file('/merged/disk')} where id = ${backup('/merged/safe')}`,
+    /^incidents: item \d+ of incident \d+ is lost, and file \d+ has a confirmed backup$/,
+  ],
+  'a wrong count of an incident': [
+    `update incidents set open_count = 7 where id = ${incident('d1')}`,
+    /^incidents: incident \d+ counts \(3,0,0,3,7,2,1\) and has/,
+  ],
+  'a wrong count of lost files': [
+    `update incident_datasets set lost_count = 2 where dataset_id = ${dataset('scratch')}`,
+    /^incidents: dataset \d+ of incident \d+ counts 2 lost, 0 unbacked and has 1, 0$/,
+  ],
+  'a dataset that lost a file and carries no mark': [
+    `update bad_marks set cleared_at = now() where dataset_id = ${dataset('scratch')}`,
+    /^incidents: dataset scratch \(CLOSED\) lost 1 files in incident \d+ and carries no mark of it$/,
+  ],
+  'a mark that outlives its loss': [
+    `update bad_marks set cleared_at = null where dataset_id = ${dataset('regained')}`,
+    /^incidents: dataset \d+ carries a mark of incident \d+ and lost nothing$/,
+  ],
+  'a good reading of something else': [
+    `update replica_checks set read_size_bytes = 1 where status = 'GOOD'`,
+    /^incidents: check \d+ is GOOD, and read something else than \/merged\/back$/,
+  ],
+  'a waived dataset that is shown and lost': [
+    `update datasets set is_available = true where name = 'scratch'`,
+    /^visibility: dataset scratch is available, and nothing holds \/merged\/disk$/,
+  ],
+  'an incident whose log says another state': [
+    `update incidents set status = 'CLOSED' where id = ${incident('d1')}`,
+    /^I4: incident \d+ is CLOSED, and its last event says OPEN$/,
+  ],
+  'an incident that the log does not know': [
+    `delete from events where incident_id = ${incident('d1')} and kind = 'INCIDENT_STATUS'`,
+    /^I4: incident \d+ is OPEN, and its last event says nothing$/,
+  ],
+  'an incident that took no step of its life': [
+    `update events set to_state = 'OPEN' where incident_id = ${incident('d2')} and to_state = 'UNDONE'`,
+    /^I4: incident \d+: event \d+ from OPEN to OPEN is not a step of its life$/,
+  ],
+  'an incident that was reported twice': [
+    log('kind, incident_id, to_state', `'INCIDENT_STATUS', ${incident('d1')}, 'OPEN'`),
+    /^I4: incident \d+ was created 2 times$/,
+  ],
+  'an incident whose events are in another order': [
+    `update events set xid = '3' where incident_id = ${incident('d2')} and to_state = 'UNDONE'`,
+    /^I4: incident \d+: event \d+ is read before event/,
+  ],
+  'an incident that came back from the dead': [
+    log(
+      'kind, incident_id, from_state, to_state',
+      `'INCIDENT_STATUS', ${incident('d2')}, 'OPEN', 'CLOSED'`,
+    ),
+    /^I4: incident \d+: event \d+ goes from OPEN to CLOSED, and it was UNDONE$/,
+  ],
+  ...suspicionPlants,
 };

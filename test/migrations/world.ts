@@ -1,4 +1,5 @@
 import type { TestDatabase } from '../support/database.ts';
+import { suspicionSteps } from './suspicions.world.ts';
 
 /** What a statement calls a row by: `dataset('closed')` is a subselect of its id. */
 export const dataset = (name: string) => `(select id from datasets where name = '${name}')`;
@@ -22,7 +23,7 @@ export const claimed = (lfn: string, of = 'hpss') => `
 export const copied = (lfn: string, of = 'hpss') => `
   update backup_records set status = 'COPIED', answered_attempt = attempt where id = ${backup(lfn, of)};`;
 export const confirmed = (lfn: string, of = 'hpss') => `
-  update backup_records set status = 'CONFIRMED', store_key = '${of}${lfn}', stored_size_bytes = f.size_bytes,
+  update backup_records set status = 'CONFIRMED', confirm_level = 'READ_BACK', store_key = '${of}${lfn}', stored_size_bytes = f.size_bytes,
     stored_adler32 = f.adler32, stored_sha256 = f.sha256, confirmed_at = clock_timestamp(),
     evidence = ${evidenceOf(lfn)}, lease_until = null
   from files f where f.id = file_id and backup_records.id = ${backup(lfn, of)};`;
@@ -77,6 +78,62 @@ export const delisted = (name: string, ...datasets: string[]) => `
   select set_config('sweepbook.reason', 'not wanted', true);
   delete from container_datasets where container_id = ${container(name)}
     and dataset_id in (select id from datasets where name in (${datasets.map((of) => `'${of}'`).join()}));`;
+export const volume = (name: string) => `(select id from volumes where name = '${name}')`;
+/** By the volume that crashed. */
+export const incident = (of: string) =>
+  `(select id from incidents where scope ->> 'volume' = '${of}')`;
+export const replica = (lfn: string) => `(select id from replicas where file_id = ${file(lfn)})`;
+export const placed = (lfn: string, on: string) => `
+  insert into replicas (file_id, volume_id, path) values (${file(lfn)}, ${volume(on)}, '/${on}${lfn}');`;
+/** A volume crashes whose files nothing else holds, with all that belongs to it. */
+export const crashed = (name: string) => `
+  insert into incidents (what, reason, scope, until) values ('REPLICAS', 'head crash', '{"volume": "${name}"}', now());
+  insert into incident_items (incident_id, ordinal, file_id, replica_id, finding, is_lost, is_unbacked)
+    select ${incident(name)}, row_number() over (order by id), file_id, id, 'LOST', true, false
+    from replicas where volume_id = ${volume(name)};
+  update replicas set status = 'LOST', incident_id = ${incident(name)} where volume_id = ${volume(name)};
+  insert into incident_datasets (incident_id, dataset_id, file_count, hit_count, lost_total, unbacked_total, lost_count,
+      unbacked_count)
+    select i.incident_id, d.id, d.file_count, count(*), count(*), 0, count(*), 0
+    from incident_items i join dataset_files df using (file_id) join datasets d on d.id = df.dataset_id
+    where i.incident_id = ${incident(name)} group by i.incident_id, d.id;
+  insert into bad_marks (dataset_id, incident_id, reason)
+    select dataset_id, incident_id, 'lost' from incident_datasets where incident_id = ${incident(name)};`;
+export const staged = (lfn: string) =>
+  `update replicas set status = 'STAGING' where id = ${replica(lfn)};`;
+export const check = (lfn: string) =>
+  `(select max(id) from replica_checks where replica_id = ${replica(lfn)})`;
+export const checkClaimed = (lfn: string) => `
+  update replica_checks set status = 'RUNNING', attempt = attempt + 1, worker = 'w1',
+    lease_until = clock_timestamp() + interval '1 hour' where id = ${check(lfn)};`;
+/** Read and found good, but for these columns. */
+export const checkedAs = (lfn: string, changed: Record<string, string> = {}) => {
+  const columns: Record<string, string> = {
+    status: `'GOOD'`,
+    answered_attempt: 'attempt',
+    read_size_bytes: `(select size_bytes from files where lfn = '${lfn}')`,
+    read_adler32: `'1234abcd'`,
+    read_sha256: `'${'0f'.repeat(32)}'`,
+    evidence: evidenceOf(lfn),
+    ...changed,
+  };
+  const assignments = Object.entries(columns).map(([column, value]) => `${column} = ${value}`);
+  return `update replica_checks set ${assignments.join()} where id = ${check(lfn)};`;
+};
+export const back = (lfn: string) => `
+  update replicas set status = 'AVAILABLE', incident_id = null where id = ${replica(lfn)};`;
+export const restored = (lfn: string) => `
+  update incident_items set is_lost = false, status = 'RESTORED', restored_at = clock_timestamp()
+  where file_id = ${file(lfn)} and status = 'HIT';`;
+const undone = (name: string) => `
+  select set_config('sweepbook.reason', 'another disk', true);
+  update incidents set status = 'UNDONE' where id = ${incident(name)};
+  update replicas set status = 'AVAILABLE', incident_id = null where incident_id = ${incident(name)};
+  update incident_items set status = 'UNDONE', is_lost = false where incident_id = ${incident(name)};`;
+export const waived = (name: string, ...files: string[]) => `
+  insert into datasets (name, kind, owner, backup_waived, waiver_reason)
+  values ('${name}', 'USER', 'anna', true, 'made again at will');
+  ${added(name, ...files)} ${moved(name, 'CLOSED')}`;
 
 /** Rows in every state of every noun. The names say how far each thing has come. */
 const steps: readonly string[] = [
@@ -125,6 +182,21 @@ const steps: readonly string[] = [
   `select set_config('sweepbook.reason', 'one file too many', true);` +
     moved('reopened', 'OPEN') +
     `delete from dataset_files where dataset_id = ${dataset('reopened')} and file_id = ${file('/merged/safe')};`,
+  `insert into volumes (site_id, name) select min(id), v from sites, unnest(array['d1', 'd2', 'd3']) v group by v;`,
+  ['disk', 'back', 'staged', 'wrong', 'there']
+    .map((name, index) => mergedFile(`/merged/${name}`, 40 + index))
+    .join(''),
+  placed('/merged/disk', 'd1') + placed('/merged/back', 'd1') + placed('/merged/staged', 'd1'),
+  placed('/merged/wrong', 'd2') + placed('/merged/there', 'd3'),
+  waived('scratch', '/merged/disk', '/merged/back') + waived('regained', '/merged/back'),
+  waived('wronged', '/merged/wrong') + waived('untouched', '/merged/there'),
+  crashed('d1'),
+  crashed('d2'),
+  undone('d2'),
+  staged('/merged/back') + staged('/merged/staged'),
+  checkClaimed('/merged/back') + checkedAs('/merged/back') + back('/merged/back'),
+  restored('/merged/back'),
+  ...suspicionSteps,
 ];
 
 /** Fills a migrated database; each step is one transaction. */

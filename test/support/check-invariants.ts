@@ -2,11 +2,17 @@ import pg from 'pg';
 import { containerChecks } from './invariants-of-containers.ts';
 import { contentChecks, type Check } from './invariants-of-contents.ts';
 import { eventChecks } from './invariants-of-events.ts';
+import { incidentChecks } from './invariants-of-incidents.ts';
 
 /** Findings of one check that are told; the rest is counted. */
 const mostTold = 20;
 
-export const allChecks: readonly Check[] = [...contentChecks, ...eventChecks, ...containerChecks];
+export const allChecks: readonly Check[] = [
+  ...contentChecks,
+  ...eventChecks,
+  ...containerChecks,
+  ...incidentChecks,
+];
 
 /**
  * The invariants of the domain, asked of the tables alone: no trigger, counter or code of the

@@ -8,7 +8,8 @@ export interface Check {
 /** What the store answered is what was registered. */
 const equalToRegistered = `
   b.stored_size_bytes = f.size_bytes and b.stored_adler32 = f.adler32
-  and (f.sha256 is null or b.stored_sha256 = f.sha256)`;
+  and (f.sha256 is null or b.stored_sha256 = f.sha256
+    or b.stored_sha256 is null and b.confirm_level in ('COPIED', 'ARCHIVED'))`;
 const safeFiles = `
   select distinct b.file_id from backup_records b join files f on f.id = b.file_id
   where b.status = 'CONFIRMED' and ${equalToRegistered}`;
@@ -21,7 +22,10 @@ export const contentChecks: readonly Check[] = [
     invariant: 'I1',
     sql: `
       with safe as (${safeFiles}), listed as (
-        select df.dataset_id, count(*) as n, count(*) filter (where s.file_id is null) as unsafe
+        select df.dataset_id, count(*) as n, count(*) filter (where s.file_id is null
+          -- A store lost it in an incident, and a disk still holds it.
+          and not (exists (select from incident_items i where i.file_id = df.file_id and i.is_unbacked)
+            and exists (select from replicas p where p.file_id = df.file_id and p.status = 'AVAILABLE'))) as unsafe
         from dataset_files df left join safe s using (file_id) group by df.dataset_id)
       select format('dataset %s is %s with %s files, %s without a confirmed backup', d.name, d.status,
         coalesce(l.n, 0), coalesce(l.unsafe, 0))
@@ -77,6 +81,12 @@ export const contentChecks: readonly Check[] = [
         and b.evidence ->> 'answer' ~ ('"adler32" *: *"' || b.stored_adler32 || '"')
         and (b.stored_sha256 is null or b.evidence ->> 'answer' ~ ('"sha256" *: *"' || b.stored_sha256 || '"'))
         ) is not true`,
+  },
+  {
+    invariant: 'I3',
+    sql: `
+      select format('backup %s is CONFIRMED, and does not say what that covers', id)
+      from backup_records where status = 'CONFIRMED' and confirm_level is null`,
   },
   {
     invariant: 'I5',
@@ -230,6 +240,21 @@ export const contentChecks: readonly Check[] = [
       group by r.id
       having bool_and(p.done) and bool_or(p.is_merged)
         and r.expected_streams <@ array_agg(p.stream)`,
+  },
+  {
+    invariant: 'suspicions',
+    sql: `
+      select format('suspicion %s is %s without having been read', id, state)
+      from suspicions where state in ('CHECKED_GOOD', 'BAD')
+        and (checked_at is null or coalesce(evidence ->> 'answer', '') = '')
+      union all
+      select format('suspicion %s is BAD, and its backup is still CONFIRMED', s.id)
+      from suspicions s join backup_records b on b.id = s.backup_id
+      where s.state = 'BAD' and b.status = 'CONFIRMED' and b.confirmed_at < s.checked_at
+      union all
+      select format('suspicion %s counts %s jobs and keeps the reports of %s', s.id, s.job_count, count(r.id))
+      from suspicions s left join read_failures r on r.suspicion_id = s.id
+      group by s.id having s.job_count <> count(r.id)`,
   },
   {
     invariant: 'sweeps',

@@ -1,6 +1,8 @@
 import { backupSteps } from '../../src/backups/backups.rules.ts';
 import { datasetSteps } from '../../src/datasets/datasets.rules.ts';
 import type { Step } from '../../src/events/events.rules.ts';
+import { incidentSteps } from '../../src/incidents/incidents.rules.ts';
+import { suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
 import { runSteps } from '../../src/runs/runs.rules.ts';
 import type { Check } from './invariants-of-contents.ts';
 
@@ -8,7 +10,7 @@ interface Life {
   readonly noun: string;
   readonly table: string;
   readonly status: string;
-  /** Column of events. */
+  /** Column of events, or what stands for one. */
   readonly id: string;
   readonly kind: string;
   readonly steps: readonly Step<string>[];
@@ -39,6 +41,22 @@ const lives: readonly Life[] = [
     kind: 'RUN_STATUS',
     steps: runSteps,
   },
+  {
+    noun: 'incident',
+    table: 'incidents',
+    status: 'status',
+    id: 'incident_id',
+    kind: 'INCIDENT_STATUS',
+    steps: incidentSteps,
+  },
+  {
+    noun: 'suspicion',
+    table: 'suspicions',
+    status: 'state',
+    id: `(facts ->> 'suspicionId')::bigint`,
+    kind: 'COPY_SUSPICION',
+    steps: suspicionSteps,
+  },
 ];
 
 /** I4: from the creation on each event starts where the one before ended, up to what is now. */
@@ -58,7 +76,7 @@ function chainChecks({ noun, table, status, id, kind, steps }: Life): Check[] {
     {
       invariant: 'I4',
       sql: `
-        select format('${noun} %s: event %s from %s to %s is not a step of its life', e.${id}, e.id,
+        select format('${noun} %s: event %s from %s to %s is not a step of its life', ${id}, e.id,
           e.from_state, e.to_state)
         from events e where e.kind = '${kind}' and not (
           coalesce(e.from_state, '') || '>' || e.to_state = any ($1::text[]))`,

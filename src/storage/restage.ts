@@ -1,0 +1,103 @@
+import { link, mkdir, realpath, rename, rm } from 'node:fs/promises';
+import { dirname, join, resolve, sep } from 'node:path';
+import { SweepbookError, systemCode } from '../errors.ts';
+import type { Expected, MassStore, PutOptions, StoreAnswer } from './contract.ts';
+import { syncFolder } from './copy-file.ts';
+import { judge } from './judge.ts';
+import { readBack, statOf } from './read-back.ts';
+
+export interface Restage {
+  readonly store: MassStore;
+  readonly key: string;
+  /** Absolute path on this host. */
+  readonly path: string;
+  readonly expected: Expected;
+  /** Which check, and its how many-th attempt: names of files under way are told apart by both. */
+  readonly checkId: number;
+  readonly attempt: number;
+  /** Folders below which this host's workers may write. */
+  readonly roots: readonly string[];
+  readonly options: PutOptions;
+}
+
+/**
+ * Copies a file from a mass store to disk: under a name beside it, read back, compared, and only then
+ * under its own. Nothing is ever replaced. Returns what was read.
+ */
+export async function restage(wanted: Restage): Promise<StoreAnswer> {
+  const { store, key, path, expected, checkId, attempt, roots, options } = wanted;
+  const folder = await folderBelow(roots, path);
+  await mkdir(folder, { recursive: true });
+  // Looked at again: a link may stand where we made a folder.
+  await folderBelow(roots, path);
+  const nameOf = (of: number) => join(folder, `.sweepbook-c${checkId}.a${of}`);
+  const temporary = nameOf(attempt);
+  // What dead attempts left: whoever wrote it has lost his lease.
+  for (let of = Math.max(1, attempt - mostEarlier); of <= attempt; of++) {
+    await rm(nameOf(of), { force: true });
+  }
+  try {
+    await store.fetch(key, temporary, expected, options);
+    const answer = await readBack(temporary, options);
+    const doubt = judge(expected, answer);
+    if (doubt) throw doubt;
+    options.signal?.throwIfAborted();
+    await give(temporary, path);
+    await syncFolder(folder);
+    return answer;
+  } catch (error) {
+    if (['ENOSPC', 'EDQUOT'].includes(systemCode(error) ?? '')) {
+      throw new SweepbookError(
+        'NO_SPACE',
+        `${folder} is full: make room`,
+        { path },
+        { cause: error },
+      );
+    }
+    throw error;
+  } finally {
+    await rm(temporary, { force: true }).catch(() => undefined);
+  }
+}
+
+/** Attempts whose files are looked for. */
+const mostEarlier = 20;
+
+/** The folder of a path, if it really lies below a root that this host gives away. */
+async function folderBelow(roots: readonly string[], path: string): Promise<string> {
+  const folder = dirname(resolve(path));
+  let there = folder;
+  while ((await statOf(there)) === undefined && dirname(there) !== there) there = dirname(there);
+  const real = join(await realpath(there), folder.slice(there.length));
+  for (const root of roots) {
+    const real0 = await realpath(root).catch(() => undefined);
+    if (real0 !== undefined && (real === real0 || real.startsWith(real0 + sep))) return real;
+  }
+  throw new SweepbookError(
+    'FORBIDDEN',
+    `${folder} is not below a folder that workers may write to here: name one in SWEEPBOOK_RESTAGE_ROOTS`,
+    { path, roots },
+  );
+}
+
+/** link() never replaces anything; a file system without hard links gets a look and a rename. */
+async function give(temporary: string, path: string): Promise<void> {
+  try {
+    await link(temporary, path);
+  } catch (error) {
+    const code = systemCode(error) ?? '';
+    if (code === 'EEXIST') throw taken(path, error);
+    if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(code)) throw error;
+    if (await statOf(path)) throw taken(path, error);
+    await rename(temporary, path);
+  }
+}
+
+function taken(path: string, cause: unknown): SweepbookError {
+  return new SweepbookError(
+    'DUPLICATE',
+    `another file is at ${path}, and nothing is replaced: look at it, then move it away or recover to another place`,
+    { path },
+    { cause },
+  );
+}

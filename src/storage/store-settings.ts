@@ -1,0 +1,33 @@
+import { z } from 'zod';
+import { confirmLevels } from './contract.ts';
+
+const count = (least: number, most: number) => z.number().int().min(least).max(most);
+
+/** What every store has in the store file, whatever its kind. */
+export const commonSettings = {
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'letters, digits, ".", "_" and "-", at most 64'),
+  /** Used when no store is named. */
+  default: z.boolean().default(false),
+  /** What a backup needs before it counts. */
+  confirm: z.enum(confirmLevels).default('READ_BACK'),
+  /** Copies at once, over all workers. */
+  concurrency: count(1, 64).default(4),
+  /** Attempts at one file before it is FAILED. */
+  attempts: count(1, 100).default(8),
+  /** What stands before a key in the URLs that jobs get; unset = as the kind has it. */
+  accessUrlPrefix: z.string().min(1).optional(),
+  /** How long one question may take, in seconds. */
+  askSeconds: count(1, 3600).default(30),
+  /** A copy that is slower, in bytes a second, is broken off; each has a minute besides. */
+  leastBytesPerSecond: count(1000, 1e10).default(1_000_000),
+};
+
+/** How long a copy of so many bytes may take, in milliseconds. */
+export function copyDeadlineMs(
+  sizeBytes: number,
+  { leastBytesPerSecond }: { leastBytesPerSecond: number },
+): number {
+  return 60_000 + Math.ceil((sizeBytes / leastBytesPerSecond) * 1000);
+}
