@@ -133,6 +133,57 @@ create index incident_datasets_by_dataset on incident_datasets (dataset_id);
 alter table bad_marks add column incident_id bigint references incidents;
 create unique index bad_marks_by_incident on bad_marks (incident_id, dataset_id) where incident_id is not null;
 
+-- What bad_marks_guard of 0006 does row by row, for as many as a crash marks at once.
+drop trigger bad_marks_guard on bad_marks;
+drop function bad_marks_guard();
+create function bad_marks_added() returns trigger language plpgsql as $$
+begin
+  if exists (select from added where cleared_at is not null) then
+    perform refuse('ILLEGAL_TRANSITION', 'a bad mark is set before it is cleared');
+  end if;
+  -- execute, here and below: planned anew for as many rows as there are.
+  execute $sql$ select from datasets where id in (select dataset_id from added) order by id for no key update $sql$;
+  execute $sql$
+    update datasets d set bad_mark_count = d.bad_mark_count + t.n
+    from (select dataset_id, count(*)::integer as n from added group by dataset_id) t where d.id = t.dataset_id $sql$;
+  execute $sql$
+    insert into events (kind, dataset_id, from_state, to_state, reason)
+    select 'DATASET_MARKED_BAD', d.id, d.status, d.status, a.reason
+    from added a join datasets d on d.id = a.dataset_id order by a.id $sql$;
+  return null;
+end
+$$;
+create function bad_marks_changed() returns trigger language plpgsql as $$
+declare
+  is_strange boolean;
+begin
+  execute $sql$
+    select bool_or(o.cleared_at is not null or n.cleared_at is null or
+      (n.id, n.dataset_id, n.reason, n.marked_by, n.marked_at) is distinct from
+      (o.id, o.dataset_id, o.reason, o.marked_by, o.marked_at))
+    from before_rows o left join after_rows n using (id) $sql$ into is_strange;
+  if is_strange then
+    perform refuse('ILLEGAL_TRANSITION', 'a bad mark is cleared once, and otherwise never changes');
+  elsif is_strange is null then
+    return null;
+  end if;
+  execute $sql$ select from datasets where id in (select dataset_id from after_rows) order by id for no key update $sql$;
+  execute $sql$
+    update datasets d set bad_mark_count = d.bad_mark_count - t.n
+    from (select dataset_id, count(*)::integer as n from after_rows group by dataset_id) t where d.id = t.dataset_id $sql$;
+  execute $sql$
+    insert into events (kind, dataset_id, from_state, to_state, reason)
+    select 'DATASET_CLEARED', d.id, d.status, d.status, a.cleared_reason
+    from after_rows a join datasets d on d.id = a.dataset_id order by a.id $sql$;
+  return null;
+end
+$$;
+create trigger bad_marks_added after insert on bad_marks
+  referencing new table as added for each statement execute function bad_marks_added();
+create trigger bad_marks_changed after update on bad_marks
+  referencing old table as before_rows new table as after_rows for each statement execute function bad_marks_changed();
+alter table bad_marks enable always trigger bad_marks_added, enable always trigger bad_marks_changed;
+
 -- The life of an incident; what was reported never changes.
 create function incidents_guard() returns trigger language plpgsql as $$
 declare

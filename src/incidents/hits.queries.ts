@@ -100,7 +100,7 @@ function backupsOfScope(scope: LossScope, places: Places, until: Date | string) 
 
 /**
  * The copies that a scope hits, each with what its loss means (findingOf, as SQL): columns file_id,
- * replica_id, backup_id, finding. One statement for preview and report, so that they say the same.
+ * replica_id, backup_id, finding, and size_bytes and run_id of the file. One statement for preview and report, so that they say the same.
  */
 export function hitsOf(
   scope: LossScope,
@@ -109,7 +109,7 @@ export function hitsOf(
 ): RawBuilder<unknown> {
   if (places.storeId !== undefined) {
     return sql`
-      select b.file_id, null::bigint as replica_id, b.id as backup_id,
+      select b.file_id, null::bigint as replica_id, b.id as backup_id, f.size_bytes, f.run_id,
         case when f.confirmed_copies > 1 then 'SAFE'
           when exists (select from replicas q where q.file_id = b.file_id and q.status = 'AVAILABLE') then 'RECOVERABLE'
           else 'LOST' end as finding
@@ -118,7 +118,7 @@ export function hitsOf(
   }
   const isHit = (alias: RawBuilder<unknown>) => replicasOfScope(alias, scope, places, until);
   return sql`
-    select p.file_id, p.id as replica_id, null::bigint as backup_id,
+    select p.file_id, p.id as replica_id, null::bigint as backup_id, f.size_bytes, f.run_id,
       case when exists (select from replicas q
           where q.file_id = p.file_id and q.status = 'AVAILABLE' and not ${isHit(sql`q`)}) then 'SAFE'
         when f.confirmed_copies > 0 then 'RECOVERABLE'

@@ -110,7 +110,8 @@ export const findingRank = sql`case h.finding when 'LOST' then 0 when 'RECOVERAB
 const hitDatasets = sql`
   per_file as materialized (
     select h.file_id, bool_or(h.finding = 'LOST') as is_lost,
-      bool_or(h.backup_id is not null and h.finding <> 'SAFE') as is_unbacked
+      bool_or(h.backup_id is not null and h.finding <> 'SAFE') as is_unbacked, min(h.size_bytes) as size_bytes,
+      min(h.run_id) as run_id
     from hit h group by h.file_id),
   per_dataset as materialized (
     select df.dataset_id, count(*) as hits, count(*) filter (where x.is_lost) as lost,
@@ -155,13 +156,12 @@ const origins = sql`
 const mostGenerations = 20;
 const made = sql`
   walk (file_id, generation) as (
-    select file_id, 0 from per_file where is_lost
+    select o.file_id, 1 from per_file x join origins o on o.origin_id = x.file_id where x.is_lost
     union
     select o.file_id, w.generation + 1 from walk w join origins o on o.origin_id = w.file_id
     where w.generation < ${sql.lit(mostGenerations)}),
   made as materialized (
-    select file_id, min(generation) filter (where generation > 0) as generation from walk
-    group by file_id having max(generation) > 0),
+    select file_id, min(generation) as generation from walk group by file_id),
   made_datasets as materialized (
     select df.dataset_id, count(*) as files from made t join dataset_files df on df.file_id = t.file_id
     group by df.dataset_id)`;
@@ -204,7 +204,7 @@ export async function lossTable(db: Db, hits: RawBuilder<unknown>): Promise<Loss
       select r.run_id, bool_or(r.is_lost) as is_lost from (
         select fr.run_id, x.is_lost from per_file x join file_runs fr on fr.file_id = x.file_id
         union all
-        select f.run_id, x.is_lost from per_file x join files f on f.id = x.file_id where f.run_id is not null) r
+        select x.run_id, x.is_lost from per_file x where x.run_id is not null) r
       group by r.run_id),
     ${origins}, ${made}
     select (c.counts::jsonb || n.counts::jsonb || jsonb_build_object(
@@ -225,8 +225,7 @@ export async function lossTable(db: Db, hits: RawBuilder<unknown>): Promise<Loss
         'recoverableCount', count(*) filter (where finding = 'RECOVERABLE'),
         'lostCount', count(*) filter (where finding = 'LOST')) as counts from hit) c,
       (select json_build_object('fileCount', count(*), 'lostFileCount', count(*) filter (where x.is_lost),
-        'lostBytes', coalesce((select sum(f.size_bytes) from per_file y join files f on f.id = y.file_id
-          where y.is_lost), 0)) as counts from per_file x) n`,
+        'lostBytes', coalesce(sum(x.size_bytes) filter (where x.is_lost), 0)) as counts from per_file x) n`,
   );
   if (!row) throw new Error('the table of a loss has no row');
   return row.table;
@@ -236,5 +235,6 @@ export async function lossTable(db: Db, hits: RawBuilder<unknown>): Promise<Loss
 export const incidentTable = (db: Db, incidentId: number): Promise<LossTable> =>
   lossTable(
     db,
-    sql`select file_id, replica_id, backup_id, finding from incident_items where incident_id = ${incidentId}`,
+    sql`select i.file_id, i.replica_id, i.backup_id, f.size_bytes, f.run_id, i.finding
+      from incident_items i join files f on f.id = i.file_id where i.incident_id = ${incidentId}`,
   );

@@ -233,7 +233,7 @@ async function writeIncident(
       select ${made.id}::bigint, row_number() over (order by ${findingRank}, h.file_id, h.replica_id, h.backup_id),
         h.file_id, h.replica_id, h.backup_id, h.finding, h.finding = 'LOST',
         h.backup_id is not null and h.finding <> 'SAFE'
-      from (${hits}) h order by 2`,
+      from (${hits}) h`,
   );
   if (itemCount >= manyItems) await rows(tx, sql`analyze incident_items`);
   const changed = await (isBackups ? loseBackups(tx, made.id) : loseReplicas(tx, made.id));
