@@ -6,11 +6,8 @@ import { createFirstToken } from './access/tokens.service.ts';
 import type { Means } from './api/context.ts';
 import { ProgressFeed } from './api/progress-feed.ts';
 import { MassStoreEntity, SiteEntity } from './backups/mass-stores.entity.ts';
-import {
-  listMassStores,
-  prepareDefaultStore,
-  takeOverStores,
-} from './backups/mass-stores.service.ts';
+import { listMassStores } from './backups/mass-stores.service.ts';
+import { prepareStores } from './backups/prepare-stores.service.ts';
 import { hideSecrets, type Config } from './config.ts';
 import { Doorbell, listen } from './database/doorbell.ts';
 import { findEmbeddedPostgres, openEmbeddedPostgres } from './database/embedded.ts';
@@ -25,9 +22,8 @@ import { keepFolding } from './production/totals.service.ts';
 import { NoticeDelivery } from './notices/notice-delivery.ts';
 import { readWebhookKey } from './notices/signature.ts';
 import { serveHttp } from './server/http.ts';
-import { prepareDirectoryStore } from './storage/directory.ts';
 import { OpenStores } from './storage/open.ts';
-import { massStoreOf, readStoreFile, type StoreSettingsOfFile } from './storage/store-file.ts';
+import { readStoreFile, type StoreSettingsOfFile } from './storage/store-file.ts';
 import { startWorkers } from './worker/start.ts';
 
 /** What was opened, to be closed in reverse order, each once, whatever the others do. */
@@ -134,21 +130,9 @@ async function prepareFirstStart(
   { db, jobs }: Base,
   log: Logger,
 ): Promise<string | undefined> {
-  const ofFile = storesOfFile(config);
-  if (ofFile.length > 0) {
-    const changed = await takeOverStores(db, config.site, ofFile.map(massStoreOf));
-    if (changed.length > 0) log.info({ stores: changed }, 'mass stores taken from the store file');
-  } else {
-    const { store, isNew } = await prepareDefaultStore(db, {
-      site: config.site,
-      root: config.storeRoot,
-      urlPrefix: config.storeUrlPrefix,
-    });
-    if (isNew) {
-      await prepareDirectoryStore(store.root);
-      log.info({ store: store.name, root: store.root }, 'default mass store made');
-    }
-  }
+  const folder = { site: config.site, root: config.storeRoot, urlPrefix: config.storeUrlPrefix };
+  const stores = await prepareStores(db, folder, storesOfFile(config));
+  if (stores.length > 0) log.info({ stores }, 'mass stores made or changed');
   for (const row of await listMassStores(db)) await jobs.prepare(row.id);
   return createFirstToken(db, 'operator', (text) => {
     const file = join(config.home, 'operator-token');

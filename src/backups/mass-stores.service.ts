@@ -43,16 +43,21 @@ export async function prepareDefaultStore(
   });
 }
 
+export interface TakenStore {
+  readonly name: string;
+  readonly isNew: boolean;
+}
+
 /**
  * Takes the stores of the store file over into the tables: new ones are made, known ones take their new settings.
- * A store that left the file is kept for what it holds, and takes no new backups. Returns the names of what changed.
+ * A store that left the file is kept for what it holds, and takes no new backups. Returns what changed.
  * A store does not become another kind: what was confirmed in it lies there (BAD_USER_INPUT).
  */
 export async function takeOverStores(
   db: Db,
   siteName: string,
   wanted: readonly ConfiguredStore[],
-): Promise<string[]> {
+): Promise<TakenStore[]> {
   return inTransaction(db, { principal: 'store file' }, async (tx) => {
     await tx.execute('lock table sites, mass_stores in share row exclusive mode');
     const site =
@@ -62,7 +67,7 @@ export async function takeOverStores(
       (await tx.find(MassStoreEntity, {})).map((row): [string, MassStoreRow] => [row.name, row]),
     );
     const hasDefault = wanted.some((store) => store.isDefault);
-    const changed: string[] = [];
+    const changed: TakenStore[] = [];
     // One default at a time, whatever the order of the statements.
     for (const row of known.values()) {
       const still = wanted.find((store) => store.name === row.name);
@@ -76,7 +81,7 @@ export async function takeOverStores(
       const row = known.get(store.name);
       if (!row) {
         tx.create(MassStoreEntity, { site, ...store, isDefault });
-        changed.push(store.name);
+        changed.push({ name: store.name, isNew: true });
         continue;
       }
       if (row.kind !== store.kind) {
@@ -88,12 +93,14 @@ export async function takeOverStores(
       }
       const before = JSON.stringify({ ...row, site: null });
       tx.assign(row, { ...store, isDefault, isConfigured: true });
-      if (JSON.stringify({ ...row, site: null }) !== before) changed.push(store.name);
+      if (JSON.stringify({ ...row, site: null }) !== before) {
+        changed.push({ name: store.name, isNew: false });
+      }
     }
     for (const row of known.values()) {
       if (!row.isConfigured || wanted.some((store) => store.name === row.name)) continue;
       row.isConfigured = false;
-      changed.push(row.name);
+      changed.push({ name: row.name, isNew: false });
     }
     await tx.flush();
     return changed;

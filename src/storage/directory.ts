@@ -43,16 +43,14 @@ const temporaryName = /^b(\d{1,15})(?:\.a(\d{1,9})|\.direct)$/;
 export const directorySettings = z.strictObject({
   ...commonSettings,
   kind: z.literal('directory'),
-  /** Absolute path of its folder; made by "store prepare". */
-  root: z.string().regex(/^\//, 'an absolute path'),
+  root: z.string().regex(/^\//, 'the absolute path of its folder'),
 });
 
 /** Makes the folder of a store, at the first start only. */
 export async function prepareDirectoryStore(root: string): Promise<void> {
   await mkdir(join(root, incoming), { recursive: true });
-  await writeFile(join(root, marker), 'Sweepbook keeps a mass store in this folder.\n', {
-    flag: 'a',
-  });
+  const text = 'Sweepbook keeps a mass store in this folder.\n';
+  await writeFile(join(root, marker), text, { flag: 'a' });
 }
 
 const features: StoreFeatures = {
