@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { openEmbeddedPostgres } from '../src/database/embedded.ts';
 import { migrate } from '../src/database/migrate.ts';
+import type { Report } from './report.ts';
 
 export interface IncidentSizes {
   /** On the volume that crashes, one for each file. */
@@ -13,15 +14,6 @@ export interface IncidentSizes {
   readonly datasets: number;
   /** How long the other queries are measured before anything happens. */
   readonly calmSeconds: number;
-}
-
-/** As bench/report.ts takes it. */
-export interface IncidentFigures {
-  readonly name: string;
-  readonly title: string;
-  readonly about: readonly string[];
-  readonly columns: readonly string[];
-  readonly rows: readonly (readonly (string | number)[])[];
 }
 
 const tables = [
@@ -196,7 +188,7 @@ const fields = `incident { number } changed itemCount safeCount recoverableCount
   lostRunCount items { lfn } datasets { name } owners { owner }`;
 
 /** A volume crashes: seconds of preview, report and undo, and what others feel of it. */
-export async function incidents(sizes: IncidentSizes): Promise<IncidentFigures> {
+export async function incidents(sizes: IncidentSizes): Promise<Report> {
   const folder = mkdtempSync(join(tmpdir(), 'sweepbook-bench-incidents-'));
   const postgres = await openEmbeddedPostgres({
     folder: join(folder, 'postgres'),
@@ -228,7 +220,7 @@ export async function incidents(sizes: IncidentSizes): Promise<IncidentFigures> 
   }
 }
 
-async function measure(server: Server, sizes: IncidentSizes): Promise<IncidentFigures> {
+async function measure(server: Server, sizes: IncidentSizes): Promise<Report> {
   const others = new Others(server, sizes.datasets);
   const timed = async (phase: string, work: () => Promise<unknown>) => {
     others.enter(phase);
@@ -290,11 +282,4 @@ async function measure(server: Server, sizes: IncidentSizes): Promise<IncidentFi
       line('undo', undo.seconds),
     ],
   };
-}
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const [replicas = 1_000_000, datasets = 10_000] = process.argv.slice(2).map(Number);
-  const figures = await incidents({ replicas, datasets, calmSeconds: 15 });
-  process.stdout.write(`${figures.about.join('\n')}\n${figures.columns.join(' | ')}\n`);
-  for (const row of figures.rows) process.stdout.write(`${row.join(' | ')}\n`);
 }

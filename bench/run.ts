@@ -3,6 +3,7 @@ import type { Bench, BenchOptions } from './bench.ts';
 import { openCluster } from './data.ts';
 import { exports } from './exports.ts';
 import { growth } from './growth.ts';
+import { incidents } from './incidents.ts';
 import { reads } from './reads.ts';
 import { registration } from './registration.ts';
 import { describeMachine, writeReport } from './report.ts';
@@ -10,6 +11,10 @@ import { start } from './start.ts';
 import { subscribers } from './subscribers.ts';
 import { bigFiles, smallFiles } from './sweeps.ts';
 import { totals } from './totals.ts';
+
+/** A crash of one volume, on a PostgreSQL of its own: a hundred copies for each dataset. */
+const crash: Bench = ({ options: { size } }) =>
+  incidents({ replicas: size.datasets * 100, datasets: size.datasets, calmSeconds: 15 });
 
 /** The measurements, each with the number of datasets that it takes if none is given. */
 const benches: Record<string, { readonly run: Bench; readonly datasets: number }> = {
@@ -22,6 +27,7 @@ const benches: Record<string, { readonly run: Bench; readonly datasets: number }
   subscribers: { run: subscribers, datasets: 0 },
   sweep: { run: bigFiles, datasets: 0 },
   'small-files': { run: smallFiles, datasets: 0 },
+  incidents: { run: crash, datasets: 10_000 },
 };
 
 const { values, positionals } = parseArgs({
