@@ -50,6 +50,8 @@ export const policy = {
   createForOthers: { OPERATOR: 'any', ADMIN: 'any' },
   backUp: { ...production, IMPORTER: 'any' },
   readBackups: { ...production, IMPORTER: 'any' },
+  /** Test a mass store with canaries: from then on its word is believed, or not. */
+  testStores: { OPERATOR: 'any', ADMIN: 'any' },
   /** What is stuck in production, and why. */
   readStuck: production,
   waiveBackup: { ADMIN: 'any' },

@@ -80,7 +80,7 @@ export class MassStoreResolver {
   @Mutation(() => MassStore, {
     description:
       'Tests a mass store with canaries, from the host of this server: right, with a wrong checksum, overwritten, ' +
-      'deleted. Takes up to minutes on tape systems. For producers and operators. NOT_FOUND.',
+      'deleted. Takes up to minutes on tape systems. For operators. NOT_FOUND.',
   })
   async checkMassStore(
     @Ctx() { db, means, viewer }: Context,

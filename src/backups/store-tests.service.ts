@@ -73,7 +73,7 @@ export async function checkMassStore(
   viewer: Viewer,
   name: string | null | undefined,
 ): Promise<MassStoreRow> {
-  demand(viewer, 'backUp');
+  demand(viewer, 'testStores');
   const row = await getMassStore(db, name);
   await testMassStore(db, row, stores.of(row));
   return getMassStore(db, row.name);

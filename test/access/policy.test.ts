@@ -117,7 +117,7 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
   closeDataset: transition,
   reopenDataset: transition,
   sweepDataset: transition,
-  checkMassStore: { may: producers, ask: () => '{ name isTrusted }' },
+  checkMassStore: { may: operators, ask: () => '{ name isTrusted }' },
   requestBackup: {
     may: backers,
     ask: () => '(input: { lfns: ["/policy/a"], direct: true }) { existingCount }',
