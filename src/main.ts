@@ -91,6 +91,8 @@ interface Base {
 }
 
 async function openBase(config: Config, opened: Opened, log: Logger, owns: boolean): Promise<Base> {
+  // First of all: who has made a mistake in it waits for no database.
+  const stores = new OpenStores(storesOfFile(config));
   const url = await databaseUrl(config, opened, log, owns);
   if (config.migrate && owns) {
     const applied = await migrate(url);
@@ -118,7 +120,7 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
       log.warn({ error: hideSecrets(error.message) }, 'job queue: will try again'),
   });
   opened.add('job queue', () => jobs.close());
-  return { db: orm.em, jobs, stores: new OpenStores(storesOfFile(config)), url };
+  return { db: orm.em, jobs, stores, url };
 }
 
 const storesOfFile = ({ stores }: Config): readonly StoreSettingsOfFile[] =>

@@ -95,12 +95,13 @@ async function checkStore(
   );
   const test = store.lastTest;
   const free = store.freeBytes === null ? '' : `, ${humanBytes(store.freeBytes)} free`;
-  const lines = [
+  await context.output.result(
+    store,
     `${store.name} is ${store.isUp ? 'up' : 'down'}: ${store.detail}${free}`,
-    `self-test from ${test?.host ?? '?'}: ${test ? testOf(store) : 'none'}; confirms with ${effectiveLevel(store)}`,
-    ...(test?.findings ?? []).map(tellFinding),
-  ];
-  await context.output.result(store, lines.join('\n'));
+  );
+  const tested = test ? `self-test from ${test.host} ${testOf(store)}` : 'no self-test';
+  await context.output.say(`${tested}; confirms with ${effectiveLevel(store)}`);
+  for (const finding of test?.findings ?? []) await context.output.say(tellFinding(finding));
   return store.isUp && test?.passed ? exitCode.done : exitCode.failed;
 }
 

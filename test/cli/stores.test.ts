@@ -1,0 +1,87 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { readStoreFile } from '../../src/storage/store-file.ts';
+import { runProgram } from '../support/program.ts';
+import { startTestServer, type TestServer } from '../support/server.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'sweepbook-stores-'));
+const storeFile = join(folder, 'stores.yaml');
+let server: TestServer;
+let token: string;
+beforeAll(async () => {
+  writeFileSync(
+    storeFile,
+    `stores:
+  - { name: near, kind: directory, root: ${folder}/near, default: true }
+  - { name: far, kind: directory, root: ${folder}/far, concurrency: 2 }
+`,
+  );
+  server = await startTestServer({ SWEEPBOOK_STORES: storeFile });
+  token = await server.tokenOf('olga', 'OPERATOR');
+});
+afterAll(async () => {
+  await server.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const run = (...args: string[]) =>
+  runProgram(args, { SWEEPBOOK_URL: server.address, SWEEPBOOK_TOKEN: token }, { cwd: folder });
+
+test('a store is tested, and each answer is told', async () => {
+  const end = await run('store', 'check', 'far');
+  expect(end).toMatchObject({ code: 0, stderr: '' });
+  const lines = end.stdout.trimEnd().split('\n');
+  expect(lines[0]).toMatch(/^far is up: /);
+  expect(lines[1]).toMatch(/^self-test from \S+ passed .*; confirms with READ_BACK$/);
+  expect(lines.slice(2)).toHaveLength(5);
+  for (const line of lines.slice(2)) expect(line).toMatch(/^ {2}right {2}/);
+  const list = await run('store', 'list');
+  expect(list.stdout).toMatch(/near \(default\) +directory +local +up +READ_BACK/);
+  expect(await run('store', 'check', 'none')).toMatchObject({ code: 4 });
+});
+
+test('a store that is not there has not passed', async () => {
+  rmSync(join(folder, 'far'), { recursive: true });
+  mkdirSync(join(folder, 'far'));
+  const end = await run('store', 'check', 'far');
+  expect(end.code).toBe(1);
+  expect(end.stdout).toMatch(/^far is down: .*is it mounted\?\nself-test from \S+ cut off/);
+});
+
+test.each([
+  ['stores: [', /store file .*stores\.broken/],
+  ['stores:\n  - name: a\n    kind: disk\n    root: /x\n', /line 2, stores\.0\.kind/],
+  [
+    'stores:\n  - { name: a, kind: directory, root: relative }\n',
+    /stores\.0\.root: .*absolute path/,
+  ],
+  ['stores:\n  - { name: a, kind: directory, root: /x, secret: 1 }\n', /stores\.0.*secret/],
+  ['stores:\n  - { name: "../a", kind: directory, root: /x }\n', /stores\.0\.name/],
+  [
+    'stores:\n  - { name: a, kind: directory, root: /x }\n  - { name: a, kind: directory, root: /y }\n',
+    /two stores are called a/,
+  ],
+  [
+    'stores:\n  - { name: a, kind: directory, root: /x, default: true }\n  - { name: b, kind: directory, root: /y, default: true }\n',
+    /more than one store is the default one/,
+  ],
+  ['stores: []\n', /stores/],
+])('a store file like %j is refused with the place', (text, why) => {
+  const broken = join(folder, 'stores.broken.yaml');
+  writeFileSync(broken, text);
+  expect(() => readStoreFile(broken)).toThrow(why);
+});
+
+test('a server does not start with a broken store file', async () => {
+  const broken = join(folder, 'stores.broken.yaml');
+  writeFileSync(broken, 'stores:\n  - name: a\n    kind: disk\n    root: /x\n');
+  const end = await runProgram(
+    ['serve'],
+    { SWEEPBOOK_STORES: broken, SWEEPBOOK_HOME: join(folder, 'home'), SWEEPBOOK_PORT: '0' },
+    { cwd: folder },
+  );
+  expect(end.code).not.toBe(0);
+  expect(end.stderr).toMatch(/line 2, stores\.0\.kind/);
+});
