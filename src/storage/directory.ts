@@ -29,14 +29,19 @@ import type {
 } from './contract.ts';
 import { copyFile, syncFolder } from './copy-file.ts';
 import { filesBelow } from './files-below.ts';
+import {
+  demandTemporary,
+  duplicate,
+  incoming,
+  isTemporary,
+  marker,
+  markerText,
+  ownerOf,
+  temporaryKey,
+  uploadKey,
+} from './incoming.ts';
 import { readBack, statOf } from './read-back.ts';
 import { commonSettings } from './store-settings.ts';
-
-/** Where files come in; nothing here is ever taken for a stored file. */
-const incoming = '.incoming';
-/** Stands in the root of every store: without it this is an empty mount point, not a store that lost its files. */
-const marker = '.sweepbook-store';
-const temporaryName = /^b(\d{1,15})(?:\.a(\d{1,9})|\.direct)$/;
 
 /** A directory store in the store file. */
 export const directorySettings = z.strictObject({
@@ -49,9 +54,7 @@ export const directorySettings = z.strictObject({
 /** Makes the folder of a store, at the first start only. */
 export async function prepareDirectoryStore(root: string): Promise<void> {
   await mkdir(join(root, incoming), { recursive: true });
-  await writeFile(join(root, marker), 'Sweepbook keeps a mass store in this folder.\n', {
-    flag: 'a',
-  });
+  await writeFile(join(root, marker), markerText, { flag: 'a' });
 }
 
 /** A mass store in a folder tree: the key is the path below the root. */
@@ -89,15 +92,15 @@ export class DirectoryStore implements MassStore {
   }
 
   temporaryKey(backupId: number, attempt: number): string {
-    return `${incoming}/b${backupId}.a${attempt}`;
+    return temporaryKey(backupId, attempt);
   }
 
   uploadKey(backupId: number): string {
-    return `${incoming}/b${backupId}.direct`;
+    return uploadKey(backupId);
   }
 
   isTemporary(key: string): boolean {
-    return key.startsWith(`${incoming}/`);
+    return isTemporary(key);
   }
 
   placeOf(key: string): string {
@@ -188,9 +191,9 @@ export class DirectoryStore implements MassStore {
     await copyFile(join(this.root, key), target, expected.sizeBytes, options);
   }
 
-  async publish(temporaryKey: string, finalKey: string): Promise<void> {
+  async publish(temporary: string, finalKey: string): Promise<void> {
     await this.demandMounted();
-    const from = this.temporaryPath(temporaryKey);
+    const from = this.temporaryPath(temporary);
     const to = join(this.root, finalKey);
     try {
       await mkdir(dirname(to), { recursive: true });
@@ -248,15 +251,10 @@ export class DirectoryStore implements MassStore {
     const names = await readdir(join(this.root, incoming));
     const found = await Promise.all(
       names.map(async (name): Promise<TemporaryFile | undefined> => {
-        const parts = temporaryName.exec(name);
-        const stat = parts && (await this.statOf(join(this.root, incoming, name)));
-        if (!parts || !stat) return undefined;
-        return {
-          key: `${incoming}/${name}`,
-          backupId: Number(parts[1]),
-          attempt: parts[2] === undefined ? undefined : Number(parts[2]),
-          changedAt: stat.mtime,
-        };
+        const key = `${incoming}/${name}`;
+        const owner = ownerOf(key);
+        const stat = owner && (await this.statOf(join(this.root, key)));
+        return owner && stat ? { key, ...owner, changedAt: stat.mtime } : undefined;
       }),
     );
     return found.filter((file) => file !== undefined);
@@ -279,15 +277,12 @@ export class DirectoryStore implements MassStore {
     const key = relative(root, join(folder, basename(path)));
     const stat = await this.statOf(join(root, key));
     if (!stat?.isFile()) throw outside(`no such file in store ${this.name}`);
-    const isOurs = key.startsWith('.') && !temporaryName.test(key.slice(incoming.length + 1));
-    if (isOurs) throw outside(`no such file in store ${this.name}`);
+    if (key.startsWith('.') && !ownerOf(key)) throw outside(`no such file in store ${this.name}`);
     return key;
   }
 
   private temporaryPath(key: string): string {
-    if (!this.isTemporary(key) || !temporaryName.test(key.slice(incoming.length + 1))) {
-      throw new Error(`${key} is no temporary key`);
-    }
+    demandTemporary(key);
     return join(this.root, key);
   }
 
@@ -334,13 +329,4 @@ export class DirectoryStore implements MassStore {
       { cause: error },
     );
   }
-}
-
-function duplicate(store: string, key: string, why: string, cause?: unknown): SweepbookError {
-  return new SweepbookError(
-    'DUPLICATE',
-    `store ${store}: ${key} is taken (${why}); nothing is replaced: look at it, then move it away or choose another LFN`,
-    { store, key },
-    { cause },
-  );
 }

@@ -12,6 +12,9 @@ export interface ToolRun {
   /** Added to PATH and HOME; nothing else of our environment goes to a tool. */
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: string;
+  /** Open files of ours that it reads from and writes to itself, so that no byte goes through this process. */
+  readonly stdin?: number | undefined;
+  readonly stdout?: number | undefined;
   /** Reads what it writes to standard output, all of it; else the beginning of it is kept as text. */
   readonly onOutput?: (output: Readable) => Promise<void>;
 }
@@ -37,7 +40,7 @@ export async function runTool(store: string, run: ToolRun): Promise<ToolAnswer> 
   const [program, ...args] = run.argv;
   run.signal?.throwIfAborted();
   const child = spawn(program, args, {
-    stdio: ['pipe', 'pipe', 'pipe'],
+    stdio: [run.stdin ?? 'pipe', run.stdout ?? 'pipe', 'pipe'],
     // Its own group, so that what it started ends with it.
     detached: true,
     env: { PATH: process.env['PATH'], HOME: process.env['HOME'], LC_ALL: 'C', ...run.env },
@@ -53,7 +56,7 @@ export async function runTool(store: string, run: ToolRun): Promise<ToolAnswer> 
   let killing: NodeJS.Timeout | undefined;
   const end = () => {
     kill('SIGTERM');
-    killing = setTimeout(() => kill('SIGKILL'), killAfterMs);
+    killing ??= setTimeout(() => kill('SIGKILL'), killAfterMs);
   };
   const late = setTimeout(() => {
     isLate = true;
@@ -63,16 +66,19 @@ export async function runTool(store: string, run: ToolRun): Promise<ToolAnswer> 
   try {
     const ended = new Promise<number>((resolve, reject) => {
       child.once('error', reject);
-      child.once('close', (code, signal) =>
-        resolve(code ?? 128 + (constants.signals[signal ?? 'SIGKILL'] ?? 0)),
-      );
+      child.once('close', (code, signal) => {
+        clearTimeout(killing);
+        resolve(code ?? 128 + (constants.signals[signal ?? 'SIGKILL'] ?? 0));
+      });
     });
     // Who reads nothing of its input must not end us.
-    child.stdin.on('error', () => undefined);
-    child.stdin.end(run.input ?? '');
+    child.stdin?.on('error', () => undefined);
+    child.stdin?.end(run.input ?? '');
     const [code, out, err] = await Promise.all([
       ended,
-      run.onOutput ? run.onOutput(child.stdout).then(() => nothing) : textOf(child.stdout),
+      run.onOutput && child.stdout
+        ? run.onOutput(child.stdout).then(() => nothing)
+        : textOf(child.stdout),
       textOf(child.stderr),
     ]);
     run.signal?.throwIfAborted();
@@ -87,7 +93,7 @@ export async function runTool(store: string, run: ToolRun): Promise<ToolAnswer> 
   } catch (error) {
     end();
     run.signal?.throwIfAborted();
-    if (systemCode(error) !== 'ENOENT') throw error;
+    if (!['ENOENT', 'EACCES'].includes(systemCode(error) ?? '')) throw error;
     throw new SweepbookError(
       'STORE_UNAVAILABLE',
       `store ${store}: ${program} is not installed here: install it, or name its path in the store file`,
@@ -96,14 +102,14 @@ export async function runTool(store: string, run: ToolRun): Promise<ToolAnswer> 
     );
   } finally {
     clearTimeout(late);
-    if (child.exitCode !== null || child.signalCode !== null) clearTimeout(killing);
     run.signal?.removeEventListener('abort', end);
   }
 }
 
 const nothing = { text: '', isCut: false };
 
-async function textOf(stream: Readable): Promise<{ text: string; isCut: boolean }> {
+async function textOf(stream: Readable | null): Promise<{ text: string; isCut: boolean }> {
+  if (stream === null) return nothing;
   const parts: Buffer[] = [];
   let kept = 0;
   let isCut = false;

@@ -3,9 +3,11 @@ import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { SweepbookError, systemCode } from '../errors.ts';
 import { directorySettings } from './directory.ts';
+import { s3Settings } from './s3-settings.ts';
+import { xrootdSettings } from './xrootd-settings.ts';
 
 /** A store of the store file, in the form of its kind. */
-const storeSettings = z.discriminatedUnion('kind', [directorySettings]);
+const storeSettings = z.discriminatedUnion('kind', [directorySettings, xrootdSettings, s3Settings]);
 export type StoreSettingsOfFile = z.infer<typeof storeSettings>;
 
 const storeFile = z.strictObject({ stores: z.array(storeSettings).min(1).max(100) });

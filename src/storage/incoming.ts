@@ -1,0 +1,53 @@
+import { SweepbookError } from '../errors.ts';
+
+/** Where files come in, in every store; nothing here is ever taken for a stored file. */
+export const incoming = '.incoming';
+/** Stands in the root of a store: without it this is an empty mount point, not a store that lost its files. */
+export const marker = '.sweepbook-store';
+export const markerText = 'Sweepbook keeps a mass store in this folder.\n';
+
+const temporaryName = /^b(\d{1,15})(?:\.a(\d{1,9})|\.direct)$/;
+
+export function temporaryKey(backupId: number, attempt: number): string {
+  return `${incoming}/b${backupId}.a${attempt}`;
+}
+
+export function uploadKey(backupId: number): string {
+  return `${incoming}/b${backupId}.direct`;
+}
+
+export function isTemporary(key: string): boolean {
+  return key.startsWith(`${incoming}/`);
+}
+
+/** Whose temporary key this is; undefined = no such key of ours. */
+export function ownerOf(
+  key: string,
+): { backupId: number; attempt: number | undefined } | undefined {
+  const parts = isTemporary(key) && temporaryName.exec(key.slice(incoming.length + 1));
+  if (!parts) return undefined;
+  return {
+    backupId: Number(parts[1]),
+    attempt: parts[2] === undefined ? undefined : Number(parts[2]),
+  };
+}
+
+/** Only what lies under a temporary key may be replaced or removed. */
+export function demandTemporary(key: string): void {
+  if (!ownerOf(key)) throw new Error(`${key} is no temporary key`);
+}
+
+/** The refusal to replace what has a final key. */
+export function duplicate(
+  store: string,
+  key: string,
+  why: string,
+  cause?: unknown,
+): SweepbookError {
+  return new SweepbookError(
+    'DUPLICATE',
+    `store ${store}: ${key} is taken (${why}); nothing is replaced: look at it, then move it away or choose another LFN`,
+    { store, key },
+    { cause },
+  );
+}
