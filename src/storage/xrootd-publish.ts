@@ -1,8 +1,8 @@
 import { dirname } from 'node:path';
 import { SweepbookError } from '../errors.ts';
 import type { StoreAnswer } from './contract.ts';
-import { duplicate } from './incoming.ts';
-import { reservationText, type XrootdServer } from './xrootd-server.ts';
+import { duplicate, ownerOf } from './incoming.ts';
+import { reservationFor, type XrootdServer } from './xrootd-server.ts';
 import { failureOf, isFile, isWholeFile, type XrootdStat } from './xrootd-tools.ts';
 
 /**
@@ -20,12 +20,12 @@ export async function publishXrootd(
     server.stat(temporary),
     server.stat(finalKey),
   ]);
-  const isReserved = there !== undefined && (await isReservedFor(server, finalKey, there));
+  const isReserved = there !== undefined && (await isHeld(server, temporary, finalKey, there));
   if (there && !isReserved) return adopt(server, ask, temporary, finalKey, here);
   if (!here || !isWholeFile(here)) {
     throw notMoved(server, finalKey, `nothing whole lies at ${server.urlOf(temporary)}`);
   }
-  if (!isReserved) await reserve(server, finalKey);
+  if (!isReserved) await reserve(server, temporary, finalKey);
   const answer = await server.ask(['mv', server.pathOf(temporary), server.pathOf(finalKey)]);
   if (answer.code !== 0) throw failureOf(server.tools, answer);
   const moved = (await server.stat(finalKey)).stat;
@@ -34,18 +34,27 @@ export async function publishXrootd(
   }
 }
 
-async function isReservedFor(
+/**
+ * Whether a name is held for us: by this attempt or another one at the same file, or by one that died and left
+ * nothing but its reservation.
+ */
+async function isHeld(
   server: XrootdServer,
-  key: string,
-  stat: XrootdStat,
+  temporary: string,
+  finalKey: string,
+  there: XrootdStat,
 ): Promise<boolean> {
-  return isFile(stat) && server.isReservation(key, stat.sizeBytes);
+  const holder = isFile(there) && (await server.reservedFor(finalKey, there.sizeBytes));
+  if (!holder) return false;
+  const owner = ownerOf(holder);
+  if (!owner || owner.backupId === ownerOf(temporary)?.backupId) return true;
+  return (await server.stat(holder)).stat === undefined;
 }
 
-async function reserve(server: XrootdServer, finalKey: string): Promise<void> {
+async function reserve(server: XrootdServer, temporary: string, finalKey: string): Promise<void> {
   const { store } = server.tools;
   try {
-    if (await server.create(finalKey, reservationText)) return;
+    if (await server.create(finalKey, reservationFor(temporary))) return;
   } catch (error) {
     for (let folder = dirname(finalKey); folder !== '.'; folder = dirname(folder)) {
       const { stat } = await server.stat(folder);
@@ -57,7 +66,7 @@ async function reserve(server: XrootdServer, finalKey: string): Promise<void> {
   }
   // Somebody was faster by a blink: another attempt of ours at the same file, or a stranger.
   const { stat } = await server.stat(finalKey);
-  if (stat && (await isReservedFor(server, finalKey, stat))) return;
+  if (stat && (await isHeld(server, temporary, finalKey, stat))) return;
   throw duplicate(store, finalKey, 'another file is there');
 }
 

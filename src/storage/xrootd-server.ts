@@ -18,9 +18,13 @@ import {
   type XrootdTools,
 } from './xrootd-tools.ts';
 
-/** Holds a final key while what lies under a temporary one is on its way there. */
-export const reservationText =
-  'Sweepbook has reserved this name for a file that it is publishing.\n';
+const reservation = /^Sweepbook reserves this name for (\S+) +\n$/;
+const reservationBytes = 100;
+
+/** What holds a final key while what lies under this temporary one is on its way there; always of the same size. */
+export function reservationFor(temporary: string): string {
+  return `${`Sweepbook reserves this name for ${temporary} `.padEnd(reservationBytes - 1)}\n`;
+}
 
 /** A listing of XRootD cuts longer names off, by a byte or more. */
 const mostNameBytes = 254;
@@ -161,24 +165,26 @@ export class XrootdServer {
 
   /** Makes a small file; false = something has this name already. */
   async create(key: string, text: string): Promise<boolean> {
-    const answer = await this.copy(['-', this.urlOf(key)], { input: text });
+    // --posc: one that is broken off leaves nothing that would look like another file.
+    const answer = await this.copy(['--posc', '-', this.urlOf(key)], { input: text });
     if (answer.code === 0) return true;
     if (answer.code === 50 && /file exists/i.test(answer.stderr)) return false;
     if (answer.serverCode === serverCodes.exists) return false;
     throw failureOf(this.tools, answer);
   }
 
-  async isReservation(
+  /** The temporary key that a name is held for; undefined = what lies there is no reservation. */
+  async reservedFor(
     key: string,
     sizeBytes: number,
     { signal }: PutOptions = {},
-  ): Promise<boolean> {
-    if (sizeBytes !== reservationText.length) return false;
+  ): Promise<string | undefined> {
+    if (sizeBytes !== reservationBytes) return undefined;
     const answer = await this.copy([this.urlOf(key), '-'], { signal });
     if (answer.code !== 0 && answer.serverCode !== serverCodes.notFound) {
       throw failureOf(this.tools, answer);
     }
-    return answer.stdout === reservationText;
+    return reservation.exec(answer.stdout)?.[1];
   }
 
   /** Removes a temporary file; nothing else is ever removed. */

@@ -199,7 +199,7 @@ export class XrootdStore implements MassStore {
       if (key === incoming || key === marker) continue;
       if (entry.isFolder) {
         yield* this.filesBelow(key, options);
-      } else if (!(await this.server.isReservation(key, entry.sizeBytes, options))) {
+      } else if ((await this.server.reservedFor(key, entry.sizeBytes, options)) === undefined) {
         yield { key, sizeBytes: entry.sizeBytes, changedAt: entry.changedAt };
       }
     }
@@ -229,8 +229,9 @@ export class XrootdStore implements MassStore {
   async sizeOf(key: string): Promise<number | undefined> {
     const { stat } = await this.server.stat(key);
     if (!stat) await this.server.demandMounted();
-    if (!stat || (await this.server.isReservation(key, stat.sizeBytes))) return undefined;
-    return stat.sizeBytes;
+    if (!stat) return undefined;
+    const holder = await this.server.reservedFor(key, stat.sizeBytes);
+    return holder === undefined ? stat.sizeBytes : undefined;
   }
 
   async removeTemporary(key: string): Promise<void> {

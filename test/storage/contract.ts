@@ -216,7 +216,7 @@ export function storeContract(kind: string, open: () => Promise<StoreUnderTest>)
 
     test('of two that publish under one name at once, one does', async (context) => {
       if (under.mayReplaceInARace) return context.skip();
-      const files = [await incoming('first'), await incoming('second!')];
+      const files = [await incoming('first!'), await incoming('second')];
       const codes = await Promise.all(
         files.map((file) => codeOf(store.publish(file.temporary, 'race/one.root'))),
       );

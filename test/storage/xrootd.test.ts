@@ -18,7 +18,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { judge } from '../../src/storage/judge.ts';
 import { prepareXrootdStore, XrootdStore } from '../../src/storage/xrootd.ts';
 import { xrootdSettings } from '../../src/storage/xrootd-settings.ts';
-import { reservationText } from '../../src/storage/xrootd-server.ts';
+import { reservationFor } from '../../src/storage/xrootd-server.ts';
 import { parseAdler32, parseListed, parseStat } from '../../src/storage/xrootd-tools.ts';
 import { makeFile } from '../support/files.ts';
 import { isInstalled } from '../support/installed.ts';
@@ -79,7 +79,14 @@ if (isHere) {
       },
       halfPublished: [
         ['nothing done', () => undefined],
-        ['name reserved', (_from, to) => write(to, Buffer.from(reservationText))],
+        [
+          'name reserved by this attempt',
+          (from, to) => write(to, Buffer.from(reservationFor(from))),
+        ],
+        [
+          'name reserved by an attempt of which nothing else is left',
+          (_from, to) => write(to, Buffer.from(reservationFor('.incoming/b77.a1'))),
+        ],
         ['the same file is there', (from, to) => write(to, readFileSync(at(from)))],
       ],
       freeze: () => {
@@ -189,12 +196,13 @@ describe.runIf(isHere)('an XRootD store', () => {
   });
 
   test('a name that is reserved by a publish that died counts as free', async () => {
-    writeFileSync(at('reserved.root'), reservationText);
+    const text = reservationFor(store.temporaryKey(999_999_999_999_999, 999_999_999));
+    writeFileSync(at('reserved.root'), text);
     expect(await store.sizeOf('reserved.root')).toBeUndefined();
     for await (const { key } of store.list()) expect(key).not.toBe('reserved.root');
     // As long as it, and something else.
-    writeFileSync(at('reserved.root'), reservationText.toUpperCase());
-    expect(await store.sizeOf('reserved.root')).toBe(reservationText.length);
+    writeFileSync(at('reserved.root'), text.toUpperCase());
+    expect(await store.sizeOf('reserved.root')).toBe(text.length);
   });
 
   test('a store without checksums of its own says the size only', async () => {
