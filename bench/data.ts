@@ -82,7 +82,7 @@ function loading({ datasets, filesEach }: Size): string[][] {
          size_bytes, event_count, created_at, created_by, backed_up_at, closed_at, run_count, luminosity,
          luminosity_run_count, first_run, last_run)
        select format('bench-%s', lpad(d::text, 6, '0')), ${kind}, 'CLOSED', 'producer', 'AllEvents', 'R24',
-         'made for a measurement', ${filesEach}, ${filesEach}, ${bytes}, ${filesEach} * 15000,
+         'made for a measurement', ${filesEach}, ${filesEach}, ${bytes}, ${filesEach}::bigint * 15000,
          timestamptz '2026-01-01' + d * interval '1 minute', 'producer', timestamptz '2026-03-01',
          timestamptz '2026-03-01' + d * interval '1 second', 1, 0.5, 1, 10000 + d, 10000 + d
        from generate_series(0, ${datasets - 1}) d`,
@@ -105,7 +105,7 @@ function loading({ datasets, filesEach }: Size): string[][] {
          timestamptz '2026-01-03', timestamptz '2026-01-03 00:00:01'
        from ${of}`,
       `insert into dataset_runs (dataset_id, source, number, run_id, file_count, event_count, size_bytes)
-       select d + 1, 'DATA', 10000 + d, d + 1, ${filesEach}, ${filesEach} * 15000, ${bytes}
+       select d + 1, 'DATA', 10000 + d, d + 1, ${filesEach}, ${filesEach}::bigint * 15000, ${bytes}
        from generate_series(0, ${datasets - 1}) d`,
     ],
     // The totals, as the triggers would have left them once all is folded.
