@@ -29,15 +29,20 @@ import type {
 } from './contract.ts';
 import { copyFile, syncFolder } from './copy-file.ts';
 import { filesBelow } from './files-below.ts';
+import {
+  demandTemporary,
+  incoming,
+  isTemporary,
+  ownerOf,
+  temporaryKey,
+  uploadKey,
+} from './incoming.ts';
 import { keyTaken } from './key-taken.ts';
 import { readBack, statOf } from './read-back.ts';
 import { commonSettings } from './store-settings.ts';
 
-/** Where files come in; nothing here is ever taken for a stored file. */
-const incoming = '.incoming';
 /** Stands in the root of every store: without it this is an empty mount point, not a store that lost its files. */
 const marker = '.sweepbook-store';
-const temporaryName = /^b(\d{1,15})(?:\.a(\d{1,9})|\.direct)$/;
 
 /** A directory store in the store file. */
 export const directorySettings = z.strictObject({
@@ -89,17 +94,9 @@ export class DirectoryStore implements MassStore {
     return lfn.slice(1);
   }
 
-  temporaryKey(backupId: number, attempt: number): string {
-    return `${incoming}/b${backupId}.a${attempt}`;
-  }
-
-  uploadKey(backupId: number): string {
-    return `${incoming}/b${backupId}.direct`;
-  }
-
-  isTemporary(key: string): boolean {
-    return key.startsWith(`${incoming}/`);
-  }
+  readonly temporaryKey = temporaryKey;
+  readonly uploadKey = uploadKey;
+  readonly isTemporary = isTemporary;
 
   placeOf(key: string): string {
     return join(this.root, key);
@@ -255,13 +252,12 @@ export class DirectoryStore implements MassStore {
     const names = await readdir(join(this.root, incoming));
     const found = await Promise.all(
       names.map(async (name): Promise<TemporaryFile | undefined> => {
-        const parts = temporaryName.exec(name);
-        const stat = parts && (await this.statOf(join(this.root, incoming, name)));
-        if (!parts || !stat) return undefined;
+        const owner = ownerOf(`${incoming}/${name}`);
+        const stat = owner && (await this.statOf(join(this.root, incoming, name)));
+        if (!owner || !stat) return undefined;
         return {
           key: `${incoming}/${name}`,
-          backupId: Number(parts[1]),
-          attempt: parts[2] === undefined ? undefined : Number(parts[2]),
+          ...owner,
           changedAt: stat.mtime,
         };
       }),
@@ -286,15 +282,13 @@ export class DirectoryStore implements MassStore {
     const key = relative(root, join(folder, basename(path)));
     const stat = await this.statOf(join(root, key));
     if (!stat?.isFile()) throw outside(`no such file in store ${this.name}`);
-    const isOurs = key.startsWith('.') && !temporaryName.test(key.slice(incoming.length + 1));
+    const isOurs = key.startsWith('.') && !ownerOf(key);
     if (isOurs) throw outside(`no such file in store ${this.name}`);
     return key;
   }
 
   private temporaryPath(key: string): string {
-    if (!this.isTemporary(key) || !temporaryName.test(key.slice(incoming.length + 1))) {
-      throw new Error(`${key} is no temporary key`);
-    }
+    demandTemporary(key);
     return join(this.root, key);
   }
 

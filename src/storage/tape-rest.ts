@@ -13,6 +13,14 @@ import {
   type StoreState,
   type TemporaryFile,
 } from './contract.ts';
+import {
+  demandTemporary,
+  incoming,
+  isTemporary,
+  ownerOf,
+  temporaryKey,
+  uploadKey,
+} from './incoming.ts';
 import { secret } from './secrets.ts';
 import { commonSettings } from './store-settings.ts';
 import { WebDav } from './webdav.ts';
@@ -30,8 +38,6 @@ export const tapeRestSettings = z.strictObject({
 });
 export type TapeRestSettings = z.infer<typeof tapeRestSettings>;
 
-const incoming = '.incoming';
-const temporaryName = /^b(\d{1,15})(?:\.a(\d{1,9})|\.direct)$/;
 const features: StoreFeatures = {
   says: ['adler32'],
   hasTape: true,
@@ -94,17 +100,9 @@ export class TapeRestStore implements MassStore {
     return lfn.slice(1);
   }
 
-  temporaryKey(backupId: number, attempt: number): string {
-    return `${incoming}/b${backupId}.a${attempt}`;
-  }
-
-  uploadKey(backupId: number): string {
-    return `${incoming}/b${backupId}.direct`;
-  }
-
-  isTemporary(key: string): boolean {
-    return key.startsWith(`${incoming}/`);
-  }
+  readonly temporaryKey = temporaryKey;
+  readonly uploadKey = uploadKey;
+  readonly isTemporary = isTemporary;
 
   placeOf(key: string): string {
     return this.dav.urlOf(key);
@@ -123,7 +121,7 @@ export class TapeRestStore implements MassStore {
     expected: Expected,
     options: PutOptions = {},
   ): Promise<void> {
-    this.demandTemporary(key);
+    demandTemporary(key);
     // CTA never archives an empty file.
     if (expected.sizeBytes === 0) throw badInput('sizeBytes', 0, 'tape takes no empty files');
     await this.dav.remove(key);
@@ -148,7 +146,7 @@ export class TapeRestStore implements MassStore {
   }
 
   async publish(temporaryKey: string, finalKey: string): Promise<void> {
-    this.demandTemporary(temporaryKey);
+    demandTemporary(temporaryKey);
     await this.dav.move(temporaryKey, finalKey);
   }
 
@@ -157,18 +155,17 @@ export class TapeRestStore implements MassStore {
   }
 
   async removeTemporary(key: string): Promise<void> {
-    this.demandTemporary(key);
+    demandTemporary(key);
     await this.dav.remove(key);
   }
 
   async listTemporary(): Promise<TemporaryFile[]> {
     const files = await this.dav.listFolder(incoming, {});
     return files.flatMap(({ key, changedAt }): TemporaryFile[] => {
-      const parts = temporaryName.exec(key.slice(incoming.length + 1));
-      if (!parts) return [];
-      const attempt = parts[2] === undefined ? undefined : Number(parts[2]);
+      const owner = ownerOf(key);
+      if (!owner) return [];
       // Without a time it is taken for new: it stays.
-      return [{ key, backupId: Number(parts[1]), attempt, changedAt: changedAt ?? new Date() }];
+      return [{ key, ...owner, changedAt: changedAt ?? new Date() }];
     });
   }
 
@@ -259,12 +256,6 @@ export class TapeRestStore implements MassStore {
     }
     this.api = { uri, readAt: Date.now() };
     return uri;
-  }
-
-  private demandTemporary(key: string): void {
-    if (!this.isTemporary(key) || !temporaryName.test(key.slice(incoming.length + 1))) {
-      throw new Error(`${key} is no temporary key`);
-    }
   }
 }
 

@@ -1,0 +1,31 @@
+/** Where files come in, in every store; nothing here is ever taken for a stored file. */
+export const incoming = '.incoming';
+
+const temporaryName = /^b(\d{1,15})(?:\.a(\d{1,9})|\.direct)$/;
+
+export function temporaryKey(backupId: number, attempt: number): string {
+  return `${incoming}/b${backupId}.a${attempt}`;
+}
+
+export function uploadKey(backupId: number): string {
+  return `${incoming}/b${backupId}.direct`;
+}
+
+export function isTemporary(key: string): boolean {
+  return key.startsWith(`${incoming}/`);
+}
+
+/** Whose temporary key this is; undefined = no such key of ours. */
+export function ownerOf(
+  key: string,
+): { readonly backupId: number; readonly attempt: number | undefined } | undefined {
+  const parts = isTemporary(key) && temporaryName.exec(key.slice(incoming.length + 1));
+  if (!parts) return undefined;
+  const attempt = parts[2] === undefined ? undefined : Number(parts[2]);
+  return { backupId: Number(parts[1]), attempt };
+}
+
+/** Only what lies under a temporary key may be replaced or removed. */
+export function demandTemporary(key: string): void {
+  if (!ownerOf(key)) throw new Error(`${key} is no temporary key`);
+}
