@@ -192,9 +192,9 @@ export class DirectoryStore implements MassStore {
     await copyFile(join(this.root, key), target, expected.sizeBytes, options);
   }
 
-  async publish(temporaryKey: string, finalKey: string): Promise<void> {
+  async publish(key: string, finalKey: string): Promise<void> {
     await this.demandMounted();
-    const from = this.temporaryPath(temporaryKey);
+    const from = this.temporaryPath(key);
     const to = join(this.root, finalKey);
     try {
       await mkdir(dirname(to), { recursive: true });

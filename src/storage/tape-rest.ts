@@ -145,9 +145,9 @@ export class TapeRestStore implements MassStore {
     await this.dav.fetch(key, target, expected, options);
   }
 
-  async publish(temporaryKey: string, finalKey: string): Promise<void> {
-    demandTemporary(temporaryKey);
-    await this.dav.move(temporaryKey, finalKey);
+  async publish(key: string, finalKey: string): Promise<void> {
+    demandTemporary(key);
+    await this.dav.move(key, finalKey);
   }
 
   async sizeOf(key: string): Promise<number | undefined> {
