@@ -1,6 +1,6 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { pino, type Logger } from 'pino';
+import type { Logger } from 'pino';
 import { TokenEntity } from './access/tokens.entity.ts';
 import { createFirstToken } from './access/tokens.service.ts';
 import type { Means } from './api/context.ts';
@@ -22,6 +22,7 @@ import { keepFolding } from './production/totals.service.ts';
 import { NoticeDelivery } from './notices/notice-delivery.ts';
 import { readWebhookKey } from './notices/signature.ts';
 import { serveHttp } from './server/http.ts';
+import { makeLog } from './server/log.ts';
 import { OpenStores } from './storage/open.ts';
 import { readStoreFile, type StoreSettingsOfFile } from './storage/store-file.ts';
 import { startWorkers } from './worker/start.ts';
@@ -46,29 +47,6 @@ class Opened {
 }
 
 const embeddedFolder = (config: Config) => join(config.home, 'postgres');
-
-/** Lines go out together: one system call for each would be a tenth of the cost of a request. */
-const logFlushMs = 100;
-const logBufferBytes = 4096;
-
-function makeLog(config: Config): Logger {
-  const destination = pino.destination({
-    sync: true,
-    minLength: logBufferBytes,
-    periodicFlush: logFlushMs,
-  });
-  process.on('exit', () => destination.flushSync());
-  return pino(
-    {
-      level: config.logLevel,
-      base: { pid: process.pid, hostname: config.hostname },
-      timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-      redact: ['headers.authorization', 'token'],
-    },
-    destination,
-  );
-}
 
 async function databaseUrl(
   config: Config,

@@ -226,9 +226,7 @@ function runsOfPage({ filter, detail }: ListContent) {
     what === undefined ? [] : [sql`${what} as ${sql.ref(name)}`],
   );
   const told = (name: keyof typeof wanted, none: string) =>
-    wanted[name] === undefined
-      ? sql`null`
-      : sql`coalesce(r.${sql.ref(name)}, ${sql.lit(none)})`;
+    wanted[name] === undefined ? sql`null` : sql`coalesce(r.${sql.ref(name)}, ${sql.lit(none)})`;
   return {
     told,
     table: sql`runs_of as materialized (
