@@ -78,6 +78,11 @@ refuseAll('the runs of a file and its parents stay, and what datasets hold of ru
   'leaves its parents': `${w.mergedFile('/x', 1)} insert into file_parents values (${file('/x')}, ${file('/merged/1')});
      delete from file_parents`,
   'empties the parents': `truncate file_parents`,
+  'adds to a dataset from a snapshot of his own': `set transaction isolation level repeatable read; ${w.added('open', '/merged/safe')}`,
+  'tells runs of a file from a snapshot of his own': `set transaction isolation level repeatable read;
+     insert into file_runs values (${file('/merged/new')}, ${run(3)})`,
+  'tells a luminosity from a snapshot of his own': `set transaction isolation level serializable;
+     update runs set luminosity = 1 where number = 1`,
 });
 
 refuseAll('a run leaves production by itself', {
