@@ -120,12 +120,13 @@ const storesOfFile = ({ stores }: Config): readonly StoreSettingsOfFile[] =>
 /** The site, its default store and the first token: made once, at the very first start. */
 async function prepareFirstStart(
   config: Config,
-  { db, jobs }: Base,
+  { db, jobs, stores }: Base,
   log: Logger,
 ): Promise<string | undefined> {
   const folder = { site: config.site, root: config.storeRoot, urlPrefix: config.storeUrlPrefix };
-  const stores = await prepareStores(db, folder, storesOfFile(config));
-  if (stores.length > 0) log.info({ stores }, 'mass stores made or changed');
+  const { changed, waiting } = await prepareStores(db, stores, folder, storesOfFile(config));
+  if (changed.length > 0) log.info({ stores: changed }, 'mass stores made or changed');
+  for (const facts of waiting) log.warn(facts, 'a new mass store cannot be prepared yet');
   for (const row of await listMassStores(db)) await jobs.prepare(row.id);
   return createFirstToken(db, 'operator', (text) => {
     const file = join(config.home, 'operator-token');

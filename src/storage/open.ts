@@ -1,25 +1,35 @@
 import { SweepbookError } from '../errors.ts';
 import type { MassStore, StoreSettings } from './contract.ts';
 import { DirectoryStore } from './directory.ts';
+import { S3Store } from './s3.ts';
 import type { StoreSettingsOfFile } from './store-file.ts';
 import { TapeRestStore } from './tape-rest.ts';
+import { XrootdStore } from './xrootd.ts';
 
-/** The driver of a store; one kind, one file. */
-function openMassStore(row: StoreSettings, settings: StoreSettingsOfFile | undefined): MassStore {
-  switch (settings?.kind) {
+/** The driver of a store as the store file has it; one kind, one driver. */
+function driverOf(settings: StoreSettingsOfFile): MassStore {
+  switch (settings.kind) {
     case 'directory':
       return new DirectoryStore({ ...settings, urlPrefix: settings.accessUrlPrefix });
+    case 'xrootd':
+      return new XrootdStore(settings);
+    case 's3':
+      return new S3Store(settings);
     case 'tape-rest':
       return new TapeRestStore(settings);
-    case undefined:
-      // The folder of the first start stands in no file.
-      if (row.kind === 'directory') return new DirectoryStore(row);
-      throw new SweepbookError(
-        'STORE_UNAVAILABLE',
-        `store ${row.name}: how to reach a store of the kind ${row.kind} is not known here: name the store file in SWEEPBOOK_STORES`,
-        { store: row.name, kind: row.kind },
-      );
   }
+}
+
+function openMassStore(row: StoreSettings, settings: StoreSettingsOfFile | undefined): MassStore {
+  if (settings?.kind === row.kind) return driverOf(settings);
+  // The folder of the first start stands in no file.
+  if (!settings && row.kind === 'directory') return new DirectoryStore(row);
+  const why = settings ? `is of the kind ${settings.kind} there` : 'is not in it';
+  throw new SweepbookError(
+    'STORE_UNAVAILABLE',
+    `store ${row.name} (${row.kind}) cannot be reached from here: it ${why}; name it in the store file (SWEEPBOOK_STORES) of this host`,
+    { store: row.name, kind: row.kind },
+  );
 }
 
 /** The drivers of the stores, made once each. */

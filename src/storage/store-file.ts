@@ -4,10 +4,17 @@ import { z } from 'zod';
 import { SweepbookError, systemCode } from '../errors.ts';
 import type { ConfirmLevel } from './contract.ts';
 import { directorySettings } from './directory.ts';
+import { s3Settings } from './s3-settings.ts';
 import { tapeRestSettings } from './tape-rest.ts';
+import { xrootdSettings } from './xrootd-settings.ts';
 
 /** A store of the store file, in the form of its kind. */
-const storeSettings = z.discriminatedUnion('kind', [directorySettings, tapeRestSettings]);
+const storeSettings = z.discriminatedUnion('kind', [
+  directorySettings,
+  xrootdSettings,
+  s3Settings,
+  tapeRestSettings,
+]);
 export type StoreSettingsOfFile = z.infer<typeof storeSettings>;
 
 /** A store as the tables keep it: no address of a secret, and nothing that only the driver needs. */
@@ -28,7 +35,7 @@ export function massStoreOf(settings: StoreSettingsOfFile): ConfiguredStore {
   return {
     name: settings.name,
     kind: settings.kind,
-    root: settings.root,
+    root: placeOf(settings),
     urlPrefix: settings.accessUrlPrefix ?? null,
     isDefault: settings.default,
     concurrency: settings.concurrency,
@@ -37,7 +44,28 @@ export function massStoreOf(settings: StoreSettingsOfFile): ConfiguredStore {
   };
 }
 
+/** Where a store lies, as a person would say it. */
+function placeOf(settings: StoreSettingsOfFile): string {
+  switch (settings.kind) {
+    case 'xrootd':
+      return `${settings.url}/${settings.root}`;
+    case 's3':
+      return `s3://${settings.bucket}/${settings.prefix}`;
+    case 'directory':
+    case 'tape-rest':
+      return settings.root;
+  }
+}
+
 const storeFile = z.strictObject({ stores: z.array(storeSettings).min(1).max(100) });
+
+/** The levels that a kind of store can give; what is not here could never be confirmed. */
+const levelsOf: Readonly<Record<StoreSettingsOfFile['kind'], readonly ConfirmLevel[]>> = {
+  directory: ['READ_BACK'],
+  s3: ['READ_BACK'],
+  xrootd: ['COPIED', 'READ_BACK'],
+  'tape-rest': ['COPIED', 'READ_BACK', 'ARCHIVED'],
+};
 
 const mostFileBytes = 1024 * 1024;
 
@@ -68,9 +96,15 @@ export function readStoreFile(path: string): readonly StoreSettingsOfFile[] {
   }
   const { stores } = read.data;
   const names = new Set<string>();
-  for (const { name } of stores) {
+  for (const { confirm, kind, name } of stores) {
     if (names.has(name)) throw refuse(`two stores are called ${name}`);
     names.add(name);
+    if (!levelsOf[kind].includes(confirm)) {
+      const levels = levelsOf[kind].join(', ');
+      throw refuse(
+        `store ${name} cannot give ${confirm}: a store of the kind ${kind} gives ${levels}`,
+      );
+    }
   }
   if (stores.filter((store) => store.default).length > 1) {
     throw refuse('more than one store is the default one');

@@ -57,6 +57,7 @@ export class Worker {
   private readonly inHand = new Map<string, InHand>();
   private readonly running = new Set<Promise<void>>();
   private readonly timers: NodeJS.Timeout[] = [];
+  private readonly upUntil = new Map<number, number>();
   private readonly downStores = new Set<string>();
   private draining = false;
   private wakeUp: (() => void) | undefined;
@@ -162,8 +163,12 @@ export class Worker {
 
   /** A store that this host cannot use is left to others, and its files keep their attempts. */
   private async reaches(row: MassStoreRow): Promise<boolean> {
+    if ((this.upUntil.get(row.id) ?? 0) > Date.now()) return true;
+    const askedAt = Date.now();
     const { isUp, detail } = await this.o.stores.of(row).probe();
     if (isUp) {
+      // What costs more is asked more rarely.
+      this.upUntil.set(row.id, Date.now() + 20 * (Date.now() - askedAt));
       this.downStores.delete(row.name);
     } else if (!this.downStores.has(row.name)) {
       this.downStores.add(row.name);
