@@ -1,9 +1,12 @@
 import { SweepbookError } from '../errors.ts';
 import type { MassStore, StoreSettings } from './contract.ts';
+import { CommandTool } from './command.ts';
 import { DirectoryStore } from './directory.ts';
+import { HpssTool } from './hpss.ts';
 import { S3Store } from './s3.ts';
 import type { StoreSettingsOfFile } from './store-file.ts';
 import { TapeRestStore } from './tape-rest.ts';
+import { ToolStore } from './tool-store.ts';
 import { XrootdStore } from './xrootd.ts';
 
 /** The driver of a store as the store file has it; one kind, one driver. */
@@ -15,6 +18,10 @@ function driverOf(settings: StoreSettingsOfFile): MassStore {
       return new XrootdStore(settings);
     case 's3':
       return new S3Store(settings);
+    case 'command':
+      return new ToolStore(settings, new CommandTool(settings));
+    case 'hpss':
+      return new ToolStore(settings, new HpssTool(settings));
     case 'tape-rest':
       return new TapeRestStore(settings);
   }

@@ -2,8 +2,10 @@ import { readFileSync } from 'node:fs';
 import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { SweepbookError, systemCode } from '../errors.ts';
+import { commandSettings } from './command.ts';
 import type { ConfirmLevel } from './contract.ts';
 import { directorySettings } from './directory.ts';
+import { hpssSettings } from './hpss.ts';
 import { s3Settings } from './s3-settings.ts';
 import { tapeRestSettings } from './tape-rest.ts';
 import { xrootdSettings } from './xrootd-settings.ts';
@@ -13,6 +15,8 @@ const storeSettings = z.discriminatedUnion('kind', [
   directorySettings,
   xrootdSettings,
   s3Settings,
+  hpssSettings,
+  commandSettings,
   tapeRestSettings,
 ]);
 export type StoreSettingsOfFile = z.infer<typeof storeSettings>;
@@ -52,6 +56,8 @@ function placeOf(settings: StoreSettingsOfFile): string {
     case 's3':
       return `s3://${settings.bucket}/${settings.prefix}`;
     case 'directory':
+    case 'command':
+    case 'hpss':
     case 'tape-rest':
       return settings.root;
   }
@@ -59,13 +65,24 @@ function placeOf(settings: StoreSettingsOfFile): string {
 
 const storeFile = z.strictObject({ stores: z.array(storeSettings).min(1).max(100) });
 
-/** The levels that a kind of store can give; what is not here could never be confirmed. */
-const levelsOf: Readonly<Record<StoreSettingsOfFile['kind'], readonly ConfirmLevel[]>> = {
-  directory: ['READ_BACK'],
-  s3: ['READ_BACK'],
-  xrootd: ['COPIED', 'READ_BACK'],
-  'tape-rest': ['COPIED', 'READ_BACK', 'ARCHIVED'],
-};
+/** The levels that a store can give; another one could never be confirmed. */
+function levelsOf(settings: StoreSettingsOfFile): readonly ConfirmLevel[] {
+  switch (settings.kind) {
+    case 'directory':
+    case 's3':
+      return ['READ_BACK'];
+    case 'xrootd':
+      return settings.checksum === 'none' ? ['READ_BACK'] : ['COPIED', 'READ_BACK'];
+    case 'hpss':
+    case 'tape-rest':
+      return ['COPIED', 'READ_BACK', 'ARCHIVED'];
+    case 'command': {
+      const { checksum, tape } = settings.commands;
+      if (!checksum) return ['READ_BACK'];
+      return ['COPIED', 'READ_BACK', ...(tape ? (['ARCHIVED'] as const) : [])];
+    }
+  }
+}
 
 const mostFileBytes = 1024 * 1024;
 
@@ -96,15 +113,15 @@ export function readStoreFile(path: string): readonly StoreSettingsOfFile[] {
   }
   const { stores } = read.data;
   const names = new Set<string>();
-  for (const { confirm, kind, name } of stores) {
+  for (const store of stores) {
+    const { name } = store;
     if (names.has(name)) throw refuse(`two stores are called ${name}`);
     names.add(name);
-    if (!levelsOf[kind].includes(confirm)) {
-      const levels = levelsOf[kind].join(', ');
-      throw refuse(
-        `store ${name} cannot give ${confirm}: a store of the kind ${kind} gives ${levels}`,
-      );
-    }
+    const levels = levelsOf(store);
+    if (levels.includes(store.confirm)) continue;
+    throw refuse(
+      `store ${name} cannot give ${store.confirm}: a store of the kind ${store.kind}, set like this, gives ${levels.join(', ')}`,
+    );
   }
   if (stores.filter((store) => store.default).length > 1) {
     throw refuse('more than one store is the default one');

@@ -29,6 +29,8 @@ export interface StoreUnderTest {
     { readonly store: MassStore; readonly close: () => Promise<void> | void } | undefined
   >;
   readonly refusedNames?: readonly string[];
+  /** A name with a space, if the store takes none. */
+  readonly namesOfFolders?: string;
   /** A name can be both, a file and a folder (keys of an object store). */
   readonly hasNoFolders?: boolean;
   /** Of two that publish at once it may take both; what is confirmed is what is read afterwards. */
@@ -144,15 +146,18 @@ export function storeContract(kind: string, open: () => Promise<StoreUnderTest>)
       for (const name of under.refusedNames ?? []) {
         expect(() => store.finalKey(`/odd/${name}`)).toThrow(SweepbookError);
         expect(await codeOf(store.sizeOf(`odd/${name}`))).toBe('BAD_USER_INPUT');
-        const file = await incoming('other');
-        expect(await codeOf(store.publish(file.temporary, `odd/${name}`))).toBe('BAD_USER_INPUT');
-        await store.removeTemporary(file.temporary);
       }
+      const name = under.refusedNames?.[0];
+      if (name === undefined) return;
+      const file = await incoming('other');
+      expect(await codeOf(store.publish(file.temporary, `odd/${name}`))).toBe('BAD_USER_INPUT');
+      await store.removeTemporary(file.temporary);
     });
 
     test('what is not there is not there, and a folder is no file', async () => {
-      const file = await stored('a folder/file', 'in a folder');
-      for (const key of ['nothing/here', 'a folder', 'a folder/file/below']) {
+      const name = under.namesOfFolders ?? 'a folder';
+      const file = await stored(`${name}/file`, 'in a folder');
+      for (const key of ['nothing/here', name, `${name}/file/below`]) {
         expect((await store.ask(key)).isPresent, key).toBe(false);
         expect((await store.says(key, file)).isPresent, key).toBe(false);
         expect(await codeOf(store.fetch(key, join(folder, 'never'), file)), key).not.toBe(

@@ -57,7 +57,7 @@ test.each([
   [
     'a level that a bucket cannot give',
     all.replace('kind: s3', 'kind: s3\n    confirm: COPIED'),
-    /bucket cannot give COPIED: .* gives READ_BACK/,
+    /bucket cannot give COPIED: .* gives READ_BACK$/,
   ],
   ['two of one name', all.replace('name: pool', 'name: disk'), /two stores are called disk/],
   ['no YAML', 'stores: [', /store file/],
