@@ -4,7 +4,7 @@ import { inTransaction } from '../database/transaction.ts';
 import { messageOf } from '../errors.ts';
 import { prepareDirectoryStore } from '../storage/directory.ts';
 import type { OpenStores } from '../storage/open.ts';
-import { massStoreOf, type StoreSettingsOfFile } from '../storage/store-file.ts';
+import { massStoreOf, type StoreFile } from '../storage/store-file.ts';
 import {
   listMassStores,
   prepareDefaultStore,
@@ -12,6 +12,7 @@ import {
   type DefaultStore,
   type MassStoreRow,
 } from './mass-stores.service.ts';
+import { takeOverPolicies } from './policies.service.ts';
 
 /** What a start found: stores that are new or have other settings, and those that cannot be prepared yet. */
 export interface PreparedStores {
@@ -27,20 +28,23 @@ export async function prepareStores(
   db: Db,
   stores: OpenStores,
   folder: DefaultStore,
-  ofFile: readonly StoreSettingsOfFile[],
+  { stores: ofFile, policies }: StoreFile,
 ): Promise<PreparedStores> {
   if (ofFile.length === 0) {
+    await takeOverPolicies(db, []);
     const { store, isNew } = await prepareDefaultStore(db, folder);
     if (isNew) await prepareDirectoryStore(store.root);
     return { changed: isNew ? [store.name] : [], waiting: [] };
   }
   const taken = await takeOverStores(db, folder.site, ofFile.map(massStoreOf));
+  const isOther = await takeOverPolicies(db, policies);
   const waiting = [];
   for (const row of await listMassStores(db)) {
     const why = await prepareStore(db, stores, row);
     if (why !== undefined) waiting.push({ store: row.name, why });
   }
-  return { changed: taken.map((store) => store.name), waiting };
+  const changed = taken.map((store) => store.name);
+  return { changed: isOther ? [...changed, 'backup policies'] : changed, waiting };
 }
 
 /** Makes the root of a store that has none yet; returns why it could not, to be tried again. */

@@ -12,6 +12,7 @@ import {
   findBackupNode,
 } from '../backups/backups.resolver.ts';
 import { MassStoreResolver } from '../backups/mass-stores.resolver.ts';
+import { BackupPoliciesResolver } from '../backups/policies.resolver.ts';
 import {
   ContainerContentResolver,
   ContainerDeltaResolver,
@@ -147,6 +148,7 @@ const backupResolvers = [
   BackupRequestResultResolver,
   FileBackupsResolver,
   MassStoreResolver,
+  BackupPoliciesResolver,
   SweepResolver,
   BackupProgressResolver,
 ];

@@ -63,7 +63,28 @@ function placeOf(settings: StoreSettingsOfFile): string {
   }
 }
 
-const storeFile = z.strictObject({ stores: z.array(storeSettings).min(1).max(100) });
+const bytes = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
+
+/** New files that fit owe a confirmed copy in each of these stores; the first policy that fits counts. */
+const policy = z
+  .strictObject({
+    kind: z.enum(['RUN_FILE', 'MERGED_FILE']).optional(),
+    minBytes: bytes.optional(),
+    maxBytes: bytes.optional(),
+    stores: z.array(z.string()).min(1).max(8),
+  })
+  .refine(({ minBytes = 1, maxBytes = minBytes }) => minBytes <= maxBytes, 'no size fits it');
+export type PolicyOfFile = z.infer<typeof policy>;
+
+const storeFile = z.strictObject({
+  stores: z.array(storeSettings).min(1).max(100),
+  policies: z.array(policy).max(50).default([]),
+});
+
+export interface StoreFile {
+  readonly stores: readonly StoreSettingsOfFile[];
+  readonly policies: readonly PolicyOfFile[];
+}
 
 /** The levels that a store can give; another one could never be confirmed. */
 function levelsOf(settings: StoreSettingsOfFile): readonly ConfirmLevel[] {
@@ -87,10 +108,10 @@ function levelsOf(settings: StoreSettingsOfFile): readonly ConfirmLevel[] {
 const mostFileBytes = 1024 * 1024;
 
 /**
- * The stores of a store file (YAML). BAD_USER_INPUT names the line, the field and what was expected; a secret that
+ * The stores and backup policies of a store file (YAML). BAD_USER_INPUT names the line, the field and what was expected; a secret that
  * stands in the file itself is not taken.
  */
-export function readStoreFile(path: string): readonly StoreSettingsOfFile[] {
+export function readStoreFile(path: string): StoreFile {
   const refuse = (why: string) =>
     new SweepbookError('BAD_USER_INPUT', `store file ${path}: ${why}`, { path });
   const text = readText(path);
@@ -111,7 +132,7 @@ export function readStoreFile(path: string): readonly StoreSettingsOfFile[] {
     });
     throw refuse(told.join('; '));
   }
-  const { stores } = read.data;
+  const { stores, policies } = read.data;
   const names = new Set<string>();
   for (const store of stores) {
     const { name } = store;
@@ -126,7 +147,12 @@ export function readStoreFile(path: string): readonly StoreSettingsOfFile[] {
   if (stores.filter((store) => store.default).length > 1) {
     throw refuse('more than one store is the default one');
   }
-  return stores;
+  for (const [index, { stores: named }] of policies.entries()) {
+    const why = named.find((name, at) => !names.has(name) || named.indexOf(name) !== at);
+    if (why === undefined) continue;
+    throw refuse(`policies.${index}: ${why} is no store of this file, or is there twice`);
+  }
+  return { stores, policies };
 }
 
 function readText(path: string): string {

@@ -59,6 +59,7 @@ const queries: Record<string, Row> = {
   events: { may: everybody, ask: () => page },
   container: { may: everybody, ask: () => '(name: "policy-list") { name }' },
   containers: { may: everybody, ask: () => page },
+  backupPolicies: { may: backers, ask: () => '{ stores }' },
   massStores: { may: everybody, ask: () => '{ name isUp }' },
   tokens: { may: admins, ask: () => '{ prefix }' },
   runsAvailable: { may: everybody, ask: () => page },

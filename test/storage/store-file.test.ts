@@ -11,7 +11,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const stores = (text: string) => {
   const path = join(folder, 'stores.yaml');
   writeFileSync(path, text);
-  return readStoreFile(path);
+  return readStoreFile(path).stores;
 };
 
 const all = `
