@@ -85,6 +85,7 @@ import {
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
+import { AuditsResolver } from '../suspicions/audits.resolver.ts';
 import { findSuspicionNode, SuspicionResolver } from '../suspicions/suspicions.resolver.ts';
 
 @Resolver()
@@ -194,7 +195,7 @@ const incidentResolvers = [
   EventIncidentResolver,
   FileChecksResolver,
 ];
-const noticeResolvers = [WebhookResolver, SuspicionResolver];
+const noticeResolvers = [WebhookResolver, SuspicionResolver, AuditsResolver];
 const exportResolvers = [ExportResolver, ContainerExportResolver];
 
 /** The whole schema; schema.graphql is printed from it. */

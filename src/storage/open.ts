@@ -1,10 +1,11 @@
-import { SweepbookError } from '../errors.ts';
+import { AwayStore } from './away-store.ts';
 import type { MassStore, StoreSettings } from './contract.ts';
 import { CommandTool } from './command.ts';
 import { DirectoryStore } from './directory.ts';
 import { HpssTool } from './hpss.ts';
 import { S3Store } from './s3.ts';
 import type { StoreSettingsOfFile } from './store-file.ts';
+import { auditSettings, type AuditSettings } from './store-settings.ts';
 import { TapeRestStore } from './tape-rest.ts';
 import { ToolStore } from './tool-store.ts';
 import { XrootdStore } from './xrootd.ts';
@@ -31,12 +32,7 @@ function openMassStore(row: StoreSettings, settings: StoreSettingsOfFile | undef
   if (settings?.kind === row.kind) return driverOf(settings);
   // The folder of the first start stands in no file.
   if (!settings && row.kind === 'directory') return new DirectoryStore(row);
-  const why = settings ? `is of the kind ${settings.kind} there` : 'is not in it';
-  throw new SweepbookError(
-    'STORE_UNAVAILABLE',
-    `store ${row.name} (${row.kind}) cannot be reached from here: it ${why}; name it in the store file (SWEEPBOOK_STORES) of this host`,
-    { store: row.name, kind: row.kind },
-  );
+  return new AwayStore(row, settings ? `is of the kind ${settings.kind} there` : 'is not in it');
 }
 
 /** The drivers of the stores, made once each. */
@@ -55,6 +51,11 @@ export class OpenStores {
     this.open.set(settings.id, made);
     return made;
   }
+  /** When and how the store of this name is audited. */
+  auditOf(name: string): AuditSettings {
+    return this.configured.get(name)?.audit ?? auditSettings.parse({});
+  }
+
   /** By row number: what stands before a plain key in the access URLs of the stores that were used so far. */
   accessUrlPrefixes(): Record<number, string> {
     const found: Record<number, string> = {};

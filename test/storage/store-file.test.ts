@@ -30,7 +30,7 @@ stores:
     secretKey: { file: /run/secrets/s3 }
 `;
 
-test('a store of each kind is read, and opened by its name', () => {
+test('a store of each kind is read, and opened by its name', async () => {
   const read = stores(all);
   const open = new OpenStores(read);
   const of = (name: string, kind: string, id: number) =>
@@ -41,8 +41,15 @@ test('a store of each kind is read, and opened by its name', () => {
   expect(of('bucket', 's3', 3)).toBe(of('bucket', 's3', 3));
   // A folder that only the table knows.
   expect(of('old', 'directory', 4).placeOf('a')).toBe('/anywhere/a');
-  expect(() => of('tape', 'hpss', 5)).toThrow('name it in the store file');
-  expect(() => of('pool', 'directory', 6)).toThrow('is of the kind xrootd there');
+  for (const [name, kind, id, why] of [
+    ['tape', 'hpss', 5, 'name it in the store file'],
+    ['pool', 'directory', 6, 'is of the kind xrootd there'],
+  ] as const) {
+    const away = of(name, kind, id);
+    expect((await away.probe()).isUp).toBe(false);
+    await expect(away.sizeOf('a')).rejects.toThrow(why);
+    expect(away.accessUrl('a')).toBe('/anywhere/a');
+  }
 });
 
 test.each([

@@ -1,8 +1,9 @@
-import { writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { makeFile, registerMerged, startSweep, statusOf } from '../support/files.ts';
 import { runProgram, startProgram } from '../support/program.ts';
+import { mutate } from '../support/scene.ts';
 import { startTestServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
 
@@ -17,11 +18,12 @@ interface Copy {
 
 /**
  * A sweep through the program as its users run it: a server, a worker in a process of its own, and the only store of
- * the store file. Also one file of a name that the store cannot hold, if there is such a name.
+ * the store file that matters. Also one file of a name that the store cannot hold, if there is such a name.
  */
 export async function sweepInto(store: string, folder: string, refusedName?: string) {
   const storeFile = join(folder, 'stores.yaml');
-  writeFileSync(storeFile, `stores:\n${store}`);
+  const shelf = `  - { name: shelf, kind: directory, root: '${join(folder, 'shelf')}' }\n`;
+  writeFileSync(storeFile, `stores:\n${store}${shelf}`);
   const server = await startTestServer({ SWEEPBOOK_STORES: storeFile, SWEEPBOOK_WORKER: 'false' });
   const environment = {
     ...process.env,
@@ -60,6 +62,15 @@ export async function sweepInto(store: string, folder: string, refusedName?: str
         storedSha256: sha256,
       });
     }
+    // From one store to another, when no disk has it any more.
+    rmSync(join(folder, 'swept1'));
+    await mutate(
+      server.operator,
+      'requestBackup',
+      { lfns: ['/sweep/two.root'], store: 'shelf' },
+      'results { outcome }',
+    );
+    await until('the shelf has it', () => existsSync(join(folder, 'shelf', 'sweep', 'two.root')));
     if (refused !== undefined) {
       const failed = await until('it is given up', async () => {
         const copy = await copyOf(refused);
