@@ -89,10 +89,10 @@ function loading({ datasets, filesEach }: Size): string[][] {
     ],
     [
       `insert into files (id, lfn, kind, site_id, stream, release, size_bytes, adler32, sha256, event_count,
-         confirmed_copies, created_at, created_by)
+         confirmed_copies, missing_copies, created_at, created_by)
        overriding system value
        select n + 1, ${lfn}, 'MERGED_FILE', (select min(id) from sites), 'AllEvents', 'R24', 2000000000 - n % ${filesEach},
-         left(${hex('a')}, 8), ${hex('b')} || ${hex('c')}, 15000, 1, timestamptz '2026-01-02', 'producer'
+         left(${hex('a')}, 8), ${hex('b')} || ${hex('c')}, 15000, 1, 0, timestamptz '2026-01-02', 'producer'
        from ${of}`,
       `insert into dataset_files (dataset_id, file_id, lfn, added_by)
        select d + 1, n + 1, ${lfn}, 'producer' from ${of}`,

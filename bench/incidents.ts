@@ -34,9 +34,10 @@ export const load = ({ replicas, datasets }: IncidentSizes) => `
     where name = 'bench';
   insert into volumes (site_id, name) select s.id, v from sites s, unnest(array['d1', 'd2']) v where s.name = 'bench';
   insert into runs (source, number) select 'DATA', n from generate_series(1, 20000) n;
-  insert into files (lfn, kind, site_id, stream, size_bytes, adler32, event_count, confirmed_copies)
+  insert into files (lfn, kind, site_id, stream, size_bytes, adler32, event_count, confirmed_copies, missing_copies)
     select '/bench/' || n % ${datasets} || '/file' || n || '.root', 'MERGED_FILE', s.id, 'AllEvents', 1000000000,
-      lpad(to_hex(n), 8, '0'), 1000, case when n % 10 in (1, 2, 3) then 1 else 0 end
+      lpad(to_hex(n), 8, '0'), 1000, case when n % 10 in (1, 2, 3) then 1 else 0 end,
+      case when n % 10 in (1, 2, 3) then 0 else 1 end
     from generate_series(1, ${replicas}) n, sites s where s.name = 'bench';
   insert into file_runs (file_id, run_id) select f.id, r.id from files f join runs r on r.number = 1 + f.id % 20000;
   insert into replicas (file_id, volume_id, path)

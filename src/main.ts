@@ -24,7 +24,7 @@ import { readWebhookKey } from './notices/signature.ts';
 import { serveHttp } from './server/http.ts';
 import { makeLog } from './server/log.ts';
 import { OpenStores } from './storage/open.ts';
-import { readStoreFile, type StoreSettingsOfFile } from './storage/store-file.ts';
+import { readStoreFile, type StoreFile } from './storage/store-file.ts';
 import { startWorkers } from './worker/start.ts';
 
 /** What was opened, to be closed in reverse order, each once, whatever the others do. */
@@ -83,7 +83,7 @@ interface Base {
 
 async function openBase(config: Config, opened: Opened, log: Logger, owns: boolean): Promise<Base> {
   // First of all: who has made a mistake in it waits for no database.
-  const stores = new OpenStores(storesOfFile(config));
+  const stores = new OpenStores(storeFileOf(config).stores);
   const url = await databaseUrl(config, opened, log, owns);
   if (config.migrate && owns) {
     const applied = await migrate(url);
@@ -114,18 +114,19 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
   return { db: orm.em, jobs, stores, url };
 }
 
-const storesOfFile = ({ stores }: Config): readonly StoreSettingsOfFile[] =>
-  stores === undefined ? [] : readStoreFile(stores);
+const storeFileOf = ({ stores }: Config): StoreFile =>
+  stores === undefined ? { stores: [], policies: [] } : readStoreFile(stores);
 
 /** The site, its default store and the first token: made once, at the very first start. */
 async function prepareFirstStart(
   config: Config,
-  { db, jobs }: Base,
+  { db, jobs, stores }: Base,
   log: Logger,
 ): Promise<string | undefined> {
   const folder = { site: config.site, root: config.storeRoot, urlPrefix: config.storeUrlPrefix };
-  const stores = await prepareStores(db, folder, storesOfFile(config));
-  if (stores.length > 0) log.info({ stores }, 'mass stores made or changed');
+  const { changed, waiting } = await prepareStores(db, stores, folder, storeFileOf(config));
+  if (changed.length > 0) log.info({ stores: changed }, 'mass stores made or changed');
+  for (const facts of waiting) log.warn(facts, 'a new mass store cannot be prepared yet');
   for (const row of await listMassStores(db)) await jobs.prepare(row.id);
   return createFirstToken(db, 'operator', (text) => {
     const file = join(config.home, 'operator-token');

@@ -22,6 +22,8 @@ export interface Claim {
   readonly expected: Expected;
   readonly storeId: number;
   readonly worker: string;
+  /** Keys under which its store lost it before. */
+  readonly lostKeys: readonly string[];
   /** What its store asks for, at the time of the claim. */
   readonly policy: StorePolicy;
 }
@@ -53,6 +55,7 @@ interface ClaimedRow {
   readonly sha256: string | null;
   readonly confirmLevel: ConfirmLevel;
   readonly isTrusted: boolean;
+  readonly lostKeys: string[];
 }
 
 /** Takes a backup for one attempt; `atOnce` does not wait for the time of the next attempt. */
@@ -77,7 +80,7 @@ export async function claimBackup(
         (b.status = 'REQUESTED' and (${atOnce} or b.next_attempt_at <= clock_timestamp()))
         or (b.status in ('COPYING', 'COPIED') and b.lease_until < clock_timestamp()))
       returning b.attempt, b.file_id as "fileId", b.store_id as "storeId", f.lfn, f.size_bytes as "sizeBytes",
-        f.adler32, f.sha256, s.confirm_level as "confirmLevel", s.is_trusted as "isTrusted"`,
+        f.adler32, f.sha256, s.confirm_level as "confirmLevel", s.is_trusted as "isTrusted", b.lost_keys as "lostKeys"`,
     );
     if (!row) return whenNext(tx, backupId);
     const { sizeBytes, adler32, sha256, confirmLevel, isTrusted, ...rest } = row;

@@ -27,6 +27,7 @@ export const MassStoreEntity = defineEntity({
     attemptLimit: p.integer().fieldName('attempt_limit').default(8),
     confirmLevel: p.enum(confirmLevels).fieldName('confirm_level').default('READ_BACK'),
     isTrusted: p.boolean().fieldName('is_trusted').default(true),
+    isPrepared: p.boolean().fieldName('is_prepared').default(true),
     isConfigured: p.boolean().fieldName('is_configured').default(true),
   },
 });

@@ -80,7 +80,7 @@ export async function takeOverStores(
       const isDefault = store.isDefault || (!hasDefault && index === 0);
       const row = known.get(store.name);
       if (!row) {
-        tx.create(MassStoreEntity, { site, ...store, isDefault });
+        tx.create(MassStoreEntity, { site, ...store, isDefault, isPrepared: false });
         changed.push({ name: store.name, isNew: true });
         continue;
       }

@@ -102,6 +102,7 @@ export async function takeAwaitingTape(
       expected: { sizeBytes: row.sizeBytes, adler32: row.adler32, sha256: row.sha256 },
       storeId,
       worker,
+      lostKeys: [],
       policy: { confirmLevel: 'ARCHIVED', isTrusted: row.isTrusted },
     },
     copied: {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { SweepbookError, messageOf } from '../errors.ts';
+import { addAuditCommands } from './audit.ts';
 import { addBackupCommand } from './backup.ts';
 import { addGlobalOptions } from './command.ts';
 import { addConfigCommand } from './config.ts';
@@ -44,6 +45,7 @@ function makeProgram(): Command {
   addFileCommands(program);
   addIncidentCommands(program);
   addStoreCommands(program);
+  addAuditCommands(program);
   addStuckCommand(program);
   addTotalsCommand(program);
   addTokenCommands(program);

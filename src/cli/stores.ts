@@ -6,6 +6,7 @@ import { humanBytes } from './table.ts';
 export function addStoreCommands(program: Command): void {
   const noun = addNoun(program, 'store', 'mass stores, where the backups are');
   runs(addVerb(noun, 'list', 'all mass stores'), listStores);
+  runs(addVerb(noun, 'policies', 'which stores new files owe a copy in'), listPolicies);
   runs<object, [string | undefined]>(
     addVerb(noun, 'check [name]', 'tests a store with canaries now; the default one if not named'),
     checkStore,
@@ -62,6 +63,26 @@ async function listStores(context: Context): Promise<void> {
     { title: 'FREE', value: (store) => humanBytes(store.freeBytes), align: 'right' },
     { title: 'ROOT', value: (store) => store.root },
     { title: 'DETAIL', value: (store) => store.detail },
+  ]);
+}
+
+interface Policy {
+  readonly kind: string | null;
+  readonly minBytes: number | null;
+  readonly maxBytes: number | null;
+  readonly stores: readonly string[];
+}
+
+/** In their order: the first that fits counts. */
+async function listPolicies({ client, output }: Context): Promise<void> {
+  const { backupPolicies } = await client.call<{ backupPolicies: readonly Policy[] }>(
+    'query Policies { backupPolicies { kind minBytes maxBytes stores } }',
+  );
+  await output.list(backupPolicies, [
+    { title: 'KIND', value: ({ kind }) => kind ?? 'any' },
+    { title: 'FROM', value: ({ minBytes }) => humanBytes(minBytes), align: 'right' },
+    { title: 'TO', value: ({ maxBytes }) => humanBytes(maxBytes), align: 'right' },
+    { title: 'STORES', value: ({ stores }) => stores.join(', ') },
   ]);
 }
 

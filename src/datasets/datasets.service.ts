@@ -282,7 +282,7 @@ async function withMissingFiles<T>(
       tx,
       sql<{ lfn: string }>`
       select f.lfn from dataset_files df join files f on f.id = df.file_id
-      where df.dataset_id = ${dataset.id} and f.confirmed_copies = 0 order by f.lfn limit 20`,
+      where df.dataset_id = ${dataset.id} and f.missing_copies > 0 order by f.lfn limit 20`,
     );
     throw new SweepbookError(error.code, error.message, {
       ...error.facts,

@@ -41,7 +41,7 @@ export interface FileRow {
 /** Over the aliases f (files) and s (sites). */
 export const fileColumns = sql`f.id, f.lfn, f.kind, s.name as site, f.stream, f.release, f.size_bytes as "sizeBytes",
   f.adler32, f.sha256, f.event_count as "eventCount", f.created_at as "createdAt", f.created_by as "createdBy",
-  f.confirmed_copies > 0 as "isBackedUp"`;
+  f.missing_copies = 0 as "isBackedUp"`;
 // A left join is left out by PostgreSQL when nothing of it is asked for.
 export const fileTables = sql`files f left join sites s on s.id = f.site_id`;
 
@@ -108,7 +108,7 @@ export function fileConditions(
     timeIn(sql`f.created_at`, filter.createdAt),
     filter.isBackedUp == null
       ? undefined
-      : sql`(f.confirmed_copies > 0) = ${filter.isBackedUp}::boolean`,
+      : sql`(f.missing_copies = 0) = ${filter.isBackedUp}::boolean`,
     filter.holdsRun
       ? holdsRuns(viewer, [rangeOf(filter.holdsRun)], filter.holdsRun.source)
       : undefined,
@@ -165,7 +165,7 @@ const pinnable = {
   release: ({ release }: FileConditions) => ({ sql: sql`f.release`, is: sql`${release}` }),
   stream: ({ stream }: FileConditions) => ({ sql: sql`f.stream`, is: sql`${stream}` }),
   isBackedUp: ({ isBackedUp }: FileConditions) => ({
-    sql: sql`(f.confirmed_copies > 0)`,
+    sql: sql`(f.missing_copies = 0)`,
     is: sql`${isBackedUp}::boolean`,
   }),
   site: ({ site }: FileConditions) => ({ sql: sql`f.site_id`, is: siteNamed(site ?? '') }),

@@ -86,7 +86,10 @@ export class FileType extends NodeType {
   @Field(() => String, { description: 'Who registered it.' })
   createdBy!: string;
 
-  @Field(() => Boolean, { description: 'At least one mass store has confirmed its copy.' })
+  @Field(() => Boolean, {
+    description:
+      'Each store that it owes a copy in has confirmed it: one, or those of its backup policy.',
+  })
   isBackedUp!: boolean;
 }
 
@@ -130,7 +133,10 @@ export class FileFilter {
   @Field(() => TimeFilter, { nullable: true, description: 'Registered in this time.' })
   createdAt?: TimeFilter | null;
 
-  @Field(() => Boolean, { nullable: true, description: 'With, or without, a confirmed copy.' })
+  @Field(() => Boolean, {
+    nullable: true,
+    description: 'Whether each store that it owes a copy in has confirmed it.',
+  })
   isBackedUp?: boolean | null;
 }
 

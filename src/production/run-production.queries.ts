@@ -29,16 +29,16 @@ export async function productionOf(db: Db, runIds: readonly number[]): Promise<R
       where f.run_id = any (${runIds}::bigint[]) group by f.run_id, f.stream
     ), merged as (
       select fr.run_id, m.stream, count(*) as n, sum(fr.event_count) as events,
-        count(*) filter (where m.confirmed_copies > 0) as safe,
+        count(*) filter (where m.missing_copies = 0) as safe,
         -- A merged file may be registered long before its merge is told; it waits since both are known.
-        min(greatest(m.created_at, g.created_at)) filter (where m.confirmed_copies = 0) as waiting_since,
+        min(greatest(m.created_at, g.created_at)) filter (where m.missing_copies > 0) as waiting_since,
         sum(b.failed) as failed, max(b.last_error) as last_error
       from file_runs fr join files m on m.id = fr.file_id
       left join merges g on g.output_file_id = m.id
       left join lateral (
         select count(*) filter (where b.status = 'FAILED') as failed,
           (array_agg(b.last_error order by b.updated_at desc) filter (where b.last_error is not null))[1] as last_error
-        from backup_records b where b.file_id = m.id) b on m.confirmed_copies = 0
+        from backup_records b where b.file_id = m.id) b on m.missing_copies > 0
       where fr.run_id = any (${runIds}::bigint[]) group by fr.run_id, m.stream
     ), streams as (
       select r.id as run_id, s.stream, true as is_expected

@@ -71,7 +71,9 @@ export async function troubleOfSweeps(
       count(*) filter (where b.status in ('COPYING', 'COPIED')) as copying,
       (array_agg(b.last_error order by b.updated_at desc) filter (where b.last_error is not null))[1] as "lastError"
     from troubled b join dataset_files df on df.file_id = b.file_id
-    join sweeps s on s.dataset_id = df.dataset_id and s.store_id = b.store_id and s.finished_at is null
+    join files f on f.id = b.file_id left join backup_policies p on p.id = f.policy_id
+    join sweeps s on s.dataset_id = df.dataset_id and s.finished_at is null
+      and b.store_id = any (coalesce(p.store_ids, array[s.store_id]))
     where s.dataset_id = any (${datasetIds}::bigint[]) group by s.dataset_id`,
   );
 }

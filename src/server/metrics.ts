@@ -41,6 +41,7 @@ export function serveMetrics(
     trusted: gauge('mass_store_trusted', '1 = it passed its last self-test, or had none yet.', [
       'store',
     ]),
+    alarms: gauge('audit_alarms', 'Audits that wait for somebody to look.', ['store']),
     datasets: gauge('datasets', 'Datasets.', ['kind', 'status', 'bad']),
     backups: gauge('backups_unfinished', 'Backup records that are not confirmed.', ['status']),
     sweeps: gauge('sweeps_running', 'Sweeps under way.'),
@@ -74,6 +75,7 @@ interface StoredGauges {
   readonly up: Gauge;
   readonly stores: Gauge<'store'>;
   readonly trusted: Gauge<'store'>;
+  readonly alarms: Gauge<'store'>;
   readonly datasets: Gauge<'kind' | 'status' | 'bad'>;
   readonly backups: Gauge<'status'>;
   readonly sweeps: Gauge;
@@ -112,7 +114,7 @@ class StoredCounts {
   private async read(): Promise<void> {
     const { db, stores } = this.means;
     const { gauges } = this;
-    const [datasets, backups, sweeps, massStores] = await Promise.all([
+    const [datasets, backups, sweeps, alarms, massStores] = await Promise.all([
       rows(
         db.fork(),
         sql<{ kind: string; status: string; bad: string; n: number }>`
@@ -131,12 +133,20 @@ class StoredCounts {
         select count(*) as n, coalesce(extract(epoch from now() - min(requested_at)), 0)::float8 as oldest
         from sweeps where finished_at is null`,
       ),
+      rows(
+        db.fork(),
+        sql<{ store: string; n: number }>`
+        select s.name as store, count(*) as n from audits a join mass_stores s on s.id = a.store_id
+        where a.state = 'ALARM' group by s.name`,
+      ),
       listMassStores(db),
     ]);
     gauges.datasets.reset();
     for (const { n, ...labels } of datasets) gauges.datasets.set(labels, n);
     gauges.backups.reset();
     for (const { n, status } of backups) gauges.backups.set({ status }, n);
+    gauges.alarms.reset();
+    for (const { store, n } of alarms) gauges.alarms.set({ store }, n);
     gauges.sweeps.set(sweeps[0]?.n ?? 0);
     gauges.oldest.set(sweeps[0]?.oldest ?? 0);
     gauges.stores.reset();

@@ -12,6 +12,7 @@ import {
   findBackupNode,
 } from '../backups/backups.resolver.ts';
 import { MassStoreResolver } from '../backups/mass-stores.resolver.ts';
+import { BackupPoliciesResolver } from '../backups/policies.resolver.ts';
 import {
   ContainerContentResolver,
   ContainerDeltaResolver,
@@ -84,6 +85,7 @@ import {
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
+import { AuditsResolver } from '../suspicions/audits.resolver.ts';
 import { findSuspicionNode, SuspicionResolver } from '../suspicions/suspicions.resolver.ts';
 
 @Resolver()
@@ -147,6 +149,7 @@ const backupResolvers = [
   BackupRequestResultResolver,
   FileBackupsResolver,
   MassStoreResolver,
+  BackupPoliciesResolver,
   SweepResolver,
   BackupProgressResolver,
 ];
@@ -192,7 +195,7 @@ const incidentResolvers = [
   EventIncidentResolver,
   FileChecksResolver,
 ];
-const noticeResolvers = [WebhookResolver, SuspicionResolver];
+const noticeResolvers = [WebhookResolver, SuspicionResolver, AuditsResolver];
 const exportResolvers = [ExportResolver, ContainerExportResolver];
 
 /** The whole schema; schema.graphql is printed from it. */

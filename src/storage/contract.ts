@@ -102,6 +102,8 @@ export interface MassStore {
   readonly name: string;
   readonly kind: string;
   readonly features: StoreFeatures;
+  /** Makes its root, when it is new; what is there already stays. */
+  prepare(): Promise<void>;
   /** Whether it can be used right now. */
   probe(): Promise<StoreState>;
   /** The final key of a file. */

@@ -17,13 +17,7 @@ export async function copyFile(
   sizeBytes: number,
   options: PutOptions,
 ): Promise<void> {
-  const from = await openSource(source);
-  try {
-    const before = await from.stat();
-    if (!before.isFile()) throw unreadable(source, 'not a regular file');
-    if (before.size !== sizeBytes) {
-      throw changed(source, `it has ${before.size} bytes, registered are ${sizeBytes}`);
-    }
+  await withSource(source, sizeBytes, async (from) => {
     const to = await open(target, 'wx', 0o644);
     try {
       await copyBytes(from, to, source, sizeBytes, options);
@@ -31,7 +25,28 @@ export async function copyFile(
     } finally {
       await to.close();
     }
-    demandSame(source, before, await from.stat());
+  });
+}
+
+/** Works with a source that has the registered size at the start, and that nobody has written to at the end. */
+export async function withSource(
+  source: string,
+  sizeBytes: number,
+  work: (from: FileHandle) => Promise<void>,
+): Promise<void> {
+  const from = await openSource(source);
+  try {
+    const before = await from.stat();
+    if (!before.isFile()) throw unreadable(source, 'not a regular file');
+    if (before.size !== sizeBytes) {
+      throw changed(source, `it has ${before.size} bytes, registered are ${sizeBytes}`);
+    }
+    try {
+      await work(from);
+    } finally {
+      // Also if the work failed: a source that changes is why.
+      demandSame(source, before, await from.stat());
+    }
   } finally {
     await from.close();
   }

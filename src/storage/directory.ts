@@ -33,6 +33,8 @@ import {
   demandTemporary,
   incoming,
   isTemporary,
+  marker,
+  markerText,
   ownerOf,
   temporaryKey,
   uploadKey,
@@ -40,9 +42,6 @@ import {
 import { keyTaken } from './key-taken.ts';
 import { readBack, statOf } from './read-back.ts';
 import { commonSettings } from './store-settings.ts';
-
-/** Stands in the root of every store: without it this is an empty mount point, not a store that lost its files. */
-const marker = '.sweepbook-store';
 
 /** A directory store in the store file. */
 export const directorySettings = z.strictObject({
@@ -54,8 +53,7 @@ export const directorySettings = z.strictObject({
 /** Makes the folder of a store, at the first start only. */
 export async function prepareDirectoryStore(root: string): Promise<void> {
   await mkdir(join(root, incoming), { recursive: true });
-  const text = 'Sweepbook keeps a mass store in this folder.\n';
-  await writeFile(join(root, marker), text, { flag: 'a' });
+  await writeFile(join(root, marker), markerText, { flag: 'a' });
 }
 
 const features: StoreFeatures = {
@@ -77,6 +75,10 @@ export class DirectoryStore implements MassStore {
     this.name = settings.name;
     this.root = resolve(settings.root);
     this.urlPrefix = settings.urlPrefix ?? null;
+  }
+
+  async prepare(): Promise<void> {
+    await prepareDirectoryStore(this.root);
   }
 
   async probe(): Promise<StoreState> {

@@ -1,5 +1,8 @@
 /** Where files come in, in every store; nothing here is ever taken for a stored file. */
 export const incoming = '.incoming';
+/** Stands in the root of every store: without it this is an empty mount point, not a store that lost its files. */
+export const marker = '.sweepbook-store';
+export const markerText = 'Sweepbook keeps a mass store in this folder.\n';
 
 const temporaryName = /^b(\d{1,15})(?:\.a(\d{1,9})|\.direct)$/;
 

@@ -1,25 +1,38 @@
-import { SweepbookError } from '../errors.ts';
+import { AwayStore } from './away-store.ts';
 import type { MassStore, StoreSettings } from './contract.ts';
+import { CommandTool } from './command.ts';
 import { DirectoryStore } from './directory.ts';
+import { HpssTool } from './hpss.ts';
+import { S3Store } from './s3.ts';
 import type { StoreSettingsOfFile } from './store-file.ts';
+import { auditSettings, type AuditSettings } from './store-settings.ts';
 import { TapeRestStore } from './tape-rest.ts';
+import { ToolStore } from './tool-store.ts';
+import { XrootdStore } from './xrootd.ts';
 
-/** The driver of a store; one kind, one file. */
-function openMassStore(row: StoreSettings, settings: StoreSettingsOfFile | undefined): MassStore {
-  switch (settings?.kind) {
+/** The driver of a store as the store file has it; one kind, one driver. */
+function driverOf(settings: StoreSettingsOfFile): MassStore {
+  switch (settings.kind) {
     case 'directory':
       return new DirectoryStore({ ...settings, urlPrefix: settings.accessUrlPrefix });
+    case 'xrootd':
+      return new XrootdStore(settings);
+    case 's3':
+      return new S3Store(settings);
+    case 'command':
+      return new ToolStore(settings, new CommandTool(settings));
+    case 'hpss':
+      return new ToolStore(settings, new HpssTool(settings));
     case 'tape-rest':
       return new TapeRestStore(settings);
-    case undefined:
-      // The folder of the first start stands in no file.
-      if (row.kind === 'directory') return new DirectoryStore(row);
-      throw new SweepbookError(
-        'STORE_UNAVAILABLE',
-        `store ${row.name}: how to reach a store of the kind ${row.kind} is not known here: name the store file in SWEEPBOOK_STORES`,
-        { store: row.name, kind: row.kind },
-      );
   }
+}
+
+function openMassStore(row: StoreSettings, settings: StoreSettingsOfFile | undefined): MassStore {
+  if (settings?.kind === row.kind) return driverOf(settings);
+  // The folder of the first start stands in no file.
+  if (!settings && row.kind === 'directory') return new DirectoryStore(row);
+  return new AwayStore(row, settings ? `is of the kind ${settings.kind} there` : 'is not in it');
 }
 
 /** The drivers of the stores, made once each. */
@@ -38,6 +51,11 @@ export class OpenStores {
     this.open.set(settings.id, made);
     return made;
   }
+  /** When and how the store of this name is audited. */
+  auditOf(name: string): AuditSettings {
+    return this.configured.get(name)?.audit ?? auditSettings.parse({});
+  }
+
   /** By row number: what stands before a plain key in the access URLs of the stores that were used so far. */
   accessUrlPrefixes(): Record<number, string> {
     const found: Record<number, string> = {};

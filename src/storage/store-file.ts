@@ -2,12 +2,23 @@ import { readFileSync } from 'node:fs';
 import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { SweepbookError, systemCode } from '../errors.ts';
+import { commandSettings } from './command.ts';
 import type { ConfirmLevel } from './contract.ts';
 import { directorySettings } from './directory.ts';
+import { hpssSettings } from './hpss.ts';
+import { s3Settings } from './s3-settings.ts';
 import { tapeRestSettings } from './tape-rest.ts';
+import { xrootdSettings } from './xrootd-settings.ts';
 
 /** A store of the store file, in the form of its kind. */
-const storeSettings = z.discriminatedUnion('kind', [directorySettings, tapeRestSettings]);
+const storeSettings = z.discriminatedUnion('kind', [
+  directorySettings,
+  xrootdSettings,
+  s3Settings,
+  hpssSettings,
+  commandSettings,
+  tapeRestSettings,
+]);
 export type StoreSettingsOfFile = z.infer<typeof storeSettings>;
 
 /** A store as the tables keep it: no address of a secret, and nothing that only the driver needs. */
@@ -28,7 +39,7 @@ export function massStoreOf(settings: StoreSettingsOfFile): ConfiguredStore {
   return {
     name: settings.name,
     kind: settings.kind,
-    root: settings.root,
+    root: placeOf(settings),
     urlPrefix: settings.accessUrlPrefix ?? null,
     isDefault: settings.default,
     concurrency: settings.concurrency,
@@ -37,15 +48,70 @@ export function massStoreOf(settings: StoreSettingsOfFile): ConfiguredStore {
   };
 }
 
-const storeFile = z.strictObject({ stores: z.array(storeSettings).min(1).max(100) });
+/** Where a store lies, as a person would say it. */
+function placeOf(settings: StoreSettingsOfFile): string {
+  switch (settings.kind) {
+    case 'xrootd':
+      return `${settings.url}/${settings.root}`;
+    case 's3':
+      return `s3://${settings.bucket}/${settings.prefix}`;
+    case 'directory':
+    case 'command':
+    case 'hpss':
+    case 'tape-rest':
+      return settings.root;
+  }
+}
+
+const bytes = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER);
+
+/** New files that fit owe a confirmed copy in each of these stores; the first policy that fits counts. */
+const policy = z
+  .strictObject({
+    kind: z.enum(['RUN_FILE', 'MERGED_FILE']).optional(),
+    minBytes: bytes.optional(),
+    maxBytes: bytes.optional(),
+    stores: z.array(z.string()).min(1).max(8),
+  })
+  .refine(({ minBytes = 1, maxBytes = minBytes }) => minBytes <= maxBytes, 'no size fits it');
+export type PolicyOfFile = z.infer<typeof policy>;
+
+const storeFile = z.strictObject({
+  stores: z.array(storeSettings).min(1).max(100),
+  policies: z.array(policy).max(50).default([]),
+});
+
+export interface StoreFile {
+  readonly stores: readonly StoreSettingsOfFile[];
+  readonly policies: readonly PolicyOfFile[];
+}
+
+/** The levels that a store can give; another one could never be confirmed. */
+function levelsOf(settings: StoreSettingsOfFile): readonly ConfirmLevel[] {
+  switch (settings.kind) {
+    case 'directory':
+    case 's3':
+      return ['READ_BACK'];
+    case 'xrootd':
+      return settings.checksum === 'none' ? ['READ_BACK'] : ['COPIED', 'READ_BACK'];
+    case 'hpss':
+    case 'tape-rest':
+      return ['COPIED', 'READ_BACK', 'ARCHIVED'];
+    case 'command': {
+      const { checksum, tape } = settings.commands;
+      if (!checksum) return ['READ_BACK'];
+      return ['COPIED', 'READ_BACK', ...(tape ? (['ARCHIVED'] as const) : [])];
+    }
+  }
+}
 
 const mostFileBytes = 1024 * 1024;
 
 /**
- * The stores of a store file (YAML). BAD_USER_INPUT names the line, the field and what was expected; a secret that
+ * The stores and backup policies of a store file (YAML). BAD_USER_INPUT names the line, the field and what was expected; a secret that
  * stands in the file itself is not taken.
  */
-export function readStoreFile(path: string): readonly StoreSettingsOfFile[] {
+export function readStoreFile(path: string): StoreFile {
   const refuse = (why: string) =>
     new SweepbookError('BAD_USER_INPUT', `store file ${path}: ${why}`, { path });
   const text = readText(path);
@@ -66,16 +132,27 @@ export function readStoreFile(path: string): readonly StoreSettingsOfFile[] {
     });
     throw refuse(told.join('; '));
   }
-  const { stores } = read.data;
+  const { stores, policies } = read.data;
   const names = new Set<string>();
-  for (const { name } of stores) {
+  for (const store of stores) {
+    const { name } = store;
     if (names.has(name)) throw refuse(`two stores are called ${name}`);
     names.add(name);
+    const levels = levelsOf(store);
+    if (levels.includes(store.confirm)) continue;
+    throw refuse(
+      `store ${name} cannot give ${store.confirm}: a store of the kind ${store.kind}, set like this, gives ${levels.join(', ')}`,
+    );
   }
   if (stores.filter((store) => store.default).length > 1) {
     throw refuse('more than one store is the default one');
   }
-  return stores;
+  for (const [index, { stores: named }] of policies.entries()) {
+    const why = named.find((name, at) => !names.has(name) || named.indexOf(name) !== at);
+    if (why === undefined) continue;
+    throw refuse(`policies.${index}: ${why} is no store of this file, or is there twice`);
+  }
+  return { stores, policies };
 }
 
 function readText(path: string): string {

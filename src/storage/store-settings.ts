@@ -3,6 +3,19 @@ import { confirmLevels } from './contract.ts';
 
 const count = (least: number, most: number) => z.number().int().min(least).max(most);
 
+/** When a store is audited, and how much may be wrong in it before that is an alarm; 0 days = never by itself. */
+export const auditSettings = z.strictObject({
+  /** All that was confirmed is read back so many days after the last time. */
+  readBackDays: z.number().int().min(0).max(3650).default(90),
+  /** By all that reads, together: there is one reader for each store. */
+  bytesPerSecond: count(1000, 1e12).default(50_000_000),
+  /** The catalogue and the store are compared so many days after the last time. */
+  compareDays: z.number().int().min(0).max(3650).default(7),
+  /** More than this share wrong, and more than one file: nothing is touched, and somebody has to look. */
+  alarmShare: z.number().min(0).max(1).default(0.01),
+});
+export type AuditSettings = z.infer<typeof auditSettings>;
+
 /** What every store has in the store file, whatever its kind. */
 export const commonSettings = {
   name: z
@@ -18,6 +31,7 @@ export const commonSettings = {
   attempts: count(1, 100).default(8),
   /** What stands before a key in the URLs that jobs get; unset = as the kind has it. */
   accessUrlPrefix: z.string().min(1).optional(),
+  audit: auditSettings.prefault({}),
   /** How long one question may take, in seconds. */
   askSeconds: count(1, 3600).default(30),
   /** A copy that is slower, in bytes a second, is broken off; each has a minute besides. */

@@ -87,6 +87,10 @@ export class TapeRestStore implements MassStore {
     this.dav = new WebDav({ ...settings, url: settings.root });
   }
 
+  async prepare(): Promise<void> {
+    await this.dav.makeFolders(incoming, {});
+  }
+
   async probe(): Promise<StoreState> {
     try {
       await this.dav.listFolder(incoming, {});

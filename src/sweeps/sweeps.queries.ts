@@ -34,12 +34,16 @@ export async function sweepsOf(db: Db, datasetIds: readonly number[]): Promise<S
     join datasets d on d.id = s.dataset_id
     join mass_stores m on m.id = s.store_id
     left join lateral (
-      select count(*) filter (where b.status in ('COPYING', 'COPIED')) as copying,
-        count(*) filter (where b.status = 'FAILED') as failed,
-        (array_agg(b.last_error order by b.updated_at desc) filter (where b.last_error is not null))[1] as last_error
-      from dataset_files df
-      join files f on f.id = df.file_id and f.confirmed_copies = 0
-      join backup_records b on b.file_id = f.id and b.store_id = s.store_id
-      where df.dataset_id = s.dataset_id) n on s.finished_at is null`,
+      select count(*) filter (where x.copying and not x.failed) as copying, count(*) filter (where x.failed) as failed,
+        (array_agg(x.last_error order by x.told_at desc) filter (where x.last_error is not null))[1] as last_error
+      from (
+        select bool_or(b.status in ('COPYING', 'COPIED')) as copying, bool_or(b.status = 'FAILED') as failed,
+          (array_agg(b.last_error order by b.updated_at desc) filter (where b.last_error is not null))[1] as last_error,
+          max(b.updated_at) filter (where b.last_error is not null) as told_at
+        from dataset_files df
+        join files f on f.id = df.file_id and f.missing_copies > 0
+        left join backup_policies p on p.id = f.policy_id
+        join backup_records b on b.file_id = f.id and b.store_id = any (coalesce(p.store_ids, array[s.store_id]))
+        where df.dataset_id = s.dataset_id group by f.id) x) n on s.finished_at is null`,
   );
 }

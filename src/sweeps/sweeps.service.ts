@@ -22,7 +22,7 @@ import {
 } from '../datasets/datasets.service.ts';
 
 export interface SweepRequest extends DatasetTransition {
-  /** Where files without a confirmed copy are backed up; the default store if it is not given. */
+  /** Where files are backed up whose policy names no stores; the default store if it is not given. */
   readonly store?: string | null | undefined;
 }
 
@@ -93,7 +93,12 @@ async function sweepAgain(
   return { datasetId: dataset.id, changed: changedCount + advanced > 0, changedCount };
 }
 
-/** Asks for a copy of each file that has no confirmed one; what is under way stays as it is. */
+interface MissingCopy {
+  readonly fileId: number;
+  readonly storeId: number;
+}
+
+/** Asks for each copy that a file owes and does not have confirmed; what is under way stays as it is. */
 async function requestMissing(
   tx: Db,
   jobs: JobQueue,
@@ -102,16 +107,27 @@ async function requestMissing(
 ): Promise<number> {
   const missing = await rows(
     tx,
-    sql<{ id: number }>`
-    select f.id from dataset_files df join files f on f.id = df.file_id
-    where df.dataset_id = ${datasetId} and f.confirmed_copies = 0 order by f.id`,
+    sql<MissingCopy>`
+    select f.id as "fileId", w.store_id as "storeId"
+    from dataset_files df join files f on f.id = df.file_id left join backup_policies p on p.id = f.policy_id
+    cross join lateral unnest(coalesce(p.store_ids, array[${storeId}::integer])) w (store_id)
+    where df.dataset_id = ${datasetId} and f.missing_copies > 0 order by w.store_id, f.id`,
   );
-  return requestInTransaction(
-    tx,
-    jobs,
-    missing.map((file) => file.id),
-    storeId,
-  );
+  return requestAll(tx, jobs, missing);
+}
+
+async function requestAll(
+  tx: Db,
+  jobs: JobQueue,
+  missing: readonly MissingCopy[],
+): Promise<number> {
+  let asked = 0;
+  for (const [storeId, files] of Map.groupBy(missing, (row) => row.storeId)) {
+    await jobs.prepare(storeId);
+    const ids = files.map((row) => row.fileId);
+    asked += await requestInTransaction(tx, jobs, ids, storeId);
+  }
+  return asked;
 }
 
 interface Complete extends DatasetState {
@@ -198,22 +214,17 @@ export async function advanceForgotten(db: Db, jobs: JobQueue): Promise<number> 
   }
   const forgotten = await rows(
     db.fork(),
-    sql<{ fileId: number; storeId: number }>`
-    select f.id as "fileId", s.store_id as "storeId"
+    sql<MissingCopy>`
+    select f.id as "fileId", w.store_id as "storeId"
     from sweeps s join dataset_files df on df.dataset_id = s.dataset_id join files f on f.id = df.file_id
-    left join backup_records b on b.file_id = f.id and b.store_id = s.store_id
-    where s.finished_at is null and f.confirmed_copies = 0 and (b.id is null or b.status = 'LOST') limit 1000`,
+    left join backup_policies p on p.id = f.policy_id
+    cross join lateral unnest(coalesce(p.store_ids, array[s.store_id])) w (store_id)
+    left join backup_records b on b.file_id = f.id and b.store_id = w.store_id
+    where s.finished_at is null and f.missing_copies > 0 and (b.id is null or b.status = 'LOST') limit 1000`,
   );
-  for (const [storeId, files] of Map.groupBy(forgotten, (row) => row.storeId)) {
-    await jobs.prepare(storeId);
-    moved += await inTransaction(db, { principal: 'sweepbook' }, (tx) =>
-      requestInTransaction(
-        tx,
-        jobs,
-        files.map((row) => row.fileId),
-        storeId,
-      ),
-    );
-  }
-  return moved;
+  if (forgotten.length === 0) return moved;
+  const asked = await inTransaction(db, { principal: 'sweepbook' }, (tx) =>
+    requestAll(tx, jobs, forgotten),
+  );
+  return moved + asked;
 }

@@ -1,3 +1,4 @@
+import { tmpdir } from 'node:os';
 import { recordCopied, type Claim } from '../backups/attempts.service.ts';
 import { askingOf } from '../backups/backups.rules.ts';
 import type { Db } from '../database/orm.ts';
@@ -6,6 +7,7 @@ import { hashFile } from '../storage/bytes.ts';
 import type { MassStore, StoreAnswer } from '../storage/contract.ts';
 import { changed } from '../storage/copy-file.ts';
 import { askAndJudge } from '../storage/judge.ts';
+import { inScratch } from '../storage/scratch.ts';
 import { settleCopy } from '../sweeps/confirmations.service.ts';
 
 export interface Attempt {
@@ -14,6 +16,8 @@ export interface Attempt {
   readonly claim: Claim;
   /** Where the file lies on disk, the latest first. */
   readonly sources: readonly string[];
+  /** Confirmed copies in other stores. */
+  readonly copies: readonly { readonly store: MassStore; readonly key: string }[];
   readonly leaseSeconds: number;
   readonly signal: AbortSignal;
   readonly onProgress: (bytes: number) => void;
@@ -26,12 +30,12 @@ export interface Attempt {
 export async function runAttempt(attempt: Attempt): Promise<void> {
   const { store, claim } = attempt;
   await clearEarlier(attempt);
-  const finalKey = store.finalKey(claim.lfn);
+  const finalKey = await finalKeyOf(attempt);
   if ((await store.sizeOf(finalKey)) !== undefined) return adopt(attempt, finalKey);
   const upload = store.uploadKey(claim.backupId);
   if ((await store.sizeOf(upload)) === claim.expected.sizeBytes) {
     const { answer, doubt } = await ask(attempt, upload);
-    if (!doubt) return finish(attempt, upload, answer);
+    if (!doubt) return finish(attempt, upload, finalKey, answer);
   }
   const key = store.temporaryKey(claim.backupId, claim.attempt);
   try {
@@ -39,10 +43,23 @@ export async function runAttempt(attempt: Attempt): Promise<void> {
     await recordCopied(attempt.db, claim, key, attempt.leaseSeconds);
     const { answer, doubt } = await ask(attempt, key);
     if (doubt) throw await whoseFault(attempt, source, doubt);
-    await finish(attempt, key, answer, true);
+    await finish(attempt, key, finalKey, answer, true);
   } finally {
     await store.removeTemporary(key).catch(() => undefined);
   }
+}
+
+/**
+ * The name it gets. Where a copy of it was found bad under its usual name, and still lies there, it gets another one:
+ * nothing is replaced.
+ */
+async function finalKeyOf(attempt: Attempt): Promise<string> {
+  const { store, claim } = attempt;
+  const usual = store.finalKey(claim.lfn);
+  if (!claim.lostKeys.includes(usual) || (await store.sizeOf(usual)) === undefined) return usual;
+  // It is right after all: the store was not itself when it was looked at.
+  if (!(await ask(attempt, usual)).doubt) return usual;
+  return `${usual}.again-${claim.backupId}-${claim.lostKeys.length}`;
 }
 
 /** Attempts whose files are looked for; older ones are found by the hourly look at the store. */
@@ -75,11 +92,11 @@ async function adopt(attempt: Attempt, key: string): Promise<void> {
 async function finish(
   attempt: Attempt,
   key: string,
+  finalKey: string,
   copied: StoreAnswer,
   isCopied = false,
 ): Promise<void> {
   const { db, store, claim, leaseSeconds, signal } = attempt;
-  const finalKey = store.finalKey(claim.lfn);
   signal.throwIfAborted();
   await store.publish(key, finalKey);
   let answer = copied;
@@ -97,10 +114,11 @@ function ask({ store, claim, signal }: Attempt, key: string) {
 }
 
 /** Copies from the first source that can be read; the fault of the last one is told. */
-async function putFromAny(
-  { store, claim, sources, signal, onProgress }: Attempt,
-  key: string,
-): Promise<string> {
+async function putFromAny(attempt: Attempt, key: string): Promise<string> {
+  const { store, claim, signal, onProgress } = attempt;
+  // A folder of this host needs no second copy.
+  const near = attempt.copies.filter((copy) => copy.store.kind === 'directory');
+  const sources = [...attempt.sources, ...near.map((copy) => copy.store.placeOf(copy.key))];
   let fault: unknown = new SweepbookError(
     'SOURCE_UNREADABLE',
     `no copy of ${claim.lfn} on disk is known: register it with its path, or copy it yourself (--direct)`,
@@ -119,7 +137,29 @@ async function putFromAny(
       fault = error;
     }
   }
+  for (const copy of attempt.copies.filter((one) => !near.includes(one))) {
+    try {
+      return await putFromStore(attempt, copy, key);
+    } catch (error) {
+      signal.throwIfAborted();
+      fault = error;
+    }
+  }
   throw fault;
+}
+
+/** By way of a file of this host, which is not trusted more than any other source. */
+async function putFromStore(
+  { store, claim, signal, onProgress }: Attempt,
+  from: Attempt['copies'][number],
+  key: string,
+): Promise<string> {
+  const place = { name: from.store.name, scratch: tmpdir() };
+  return inScratch(place, claim.expected.sizeBytes, async (local) => {
+    await from.store.fetch(from.key, local, claim.expected, { signal });
+    await store.put(local, key, claim.expected, { signal, onProgress });
+    return local;
+  });
 }
 
 /** The store holds something else than was registered: is the source another file by now, or did the store err? */

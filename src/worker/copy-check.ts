@@ -6,6 +6,8 @@ import type { OpenStores } from '../storage/open.ts';
 import type { CheckClaim, Finding } from '../suspicions/checks.service.ts';
 import { isSameAnswer } from '../suspicions/suspicions.rules.ts';
 
+export type CopyAt = Pick<CheckClaim, 'at' | 'expected' | 'lfn' | 'host' | 'place'>;
+
 interface Reading {
   ask(): Promise<StoreAnswer>;
   /** Why "nothing there" is to be believed; undefined = it is not. */
@@ -17,7 +19,7 @@ interface Reading {
  * the same wrong answer, or is not there where it must be; otherwise neither. Throws only when aborted.
  */
 export async function readCopy(
-  claim: CheckClaim,
+  claim: CopyAt,
   stores: Pick<OpenStores, 'of'>,
   options: PutOptions,
 ): Promise<Finding> {
@@ -59,7 +61,7 @@ export async function readCopy(
 }
 
 function onDisk(
-  { expected }: CheckClaim,
+  { expected }: CopyAt,
   { path, witnesses }: Extract<CheckClaim['at'], { kind: 'disk' }>,
   options: PutOptions,
 ): Reading {

@@ -2,6 +2,7 @@ import type { Config } from '../config.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import type { OpenStores } from '../storage/open.ts';
+import { Auditor } from './auditor.ts';
 import { CopyChecker } from './copy-checker.ts';
 import { RecoveryWorker } from './recovery.ts';
 import type { WorkerLog } from './log.ts';
@@ -45,6 +46,7 @@ export function startWorkers(
     new RecoveryWorker({ ...common, name: backups.name, restageRoots: config.restageRoots }),
     new StoreWatch({ ...common, name: backups.name }),
     new CopyChecker(common),
+    new Auditor({ ...common, name: backups.name }),
   ];
   for (const part of parts) part.start();
   return {

@@ -1,4 +1,5 @@
 import { listMassStores, type MassStoreRow } from '../backups/mass-stores.service.ts';
+import { prepareStore } from '../backups/prepare-stores.service.ts';
 import { dueForTest, testMassStore } from '../backups/store-tests.service.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
@@ -71,6 +72,8 @@ export class StoreWatch {
   private async lookAt(row: MassStoreRow): Promise<void> {
     const { db, jobs, log, name, retryBaseMs, stores, onChange } = this.o;
     if (!row.isConfigured) return;
+    const why = await prepareStore(db, stores, row);
+    if (why !== undefined) throw new Error(`it cannot be prepared: ${why}`);
     const store = stores.of(row);
     if (!this.tested.has(row.id) || (await dueForTest(db, row.id))) {
       // A store that is down tells nothing about its word.

@@ -16,7 +16,7 @@ import { messageOf, SweepbookError } from '../errors.ts';
 import type { Evidence } from '../storage/contract.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { advanceForgotten } from '../sweeps/sweeps.service.ts';
-import { runAttempt } from './attempt.ts';
+import { runAttempt, type Attempt } from './attempt.ts';
 import type { WorkerLog } from './log.ts';
 import { sweepLeftovers } from './leftovers.ts';
 
@@ -57,6 +57,7 @@ export class Worker {
   private readonly inHand = new Map<string, InHand>();
   private readonly running = new Set<Promise<void>>();
   private readonly timers: NodeJS.Timeout[] = [];
+  private readonly upUntil = new Map<number, number>();
   private readonly downStores = new Set<string>();
   private draining = false;
   private wakeUp: (() => void) | undefined;
@@ -162,8 +163,12 @@ export class Worker {
 
   /** A store that this host cannot use is left to others, and its files keep their attempts. */
   private async reaches(row: MassStoreRow): Promise<boolean> {
+    if ((this.upUntil.get(row.id) ?? 0) > Date.now()) return true;
+    const askedAt = Date.now();
     const { isUp, detail } = await this.o.stores.of(row).probe();
     if (isUp) {
+      // What costs more is asked more rarely.
+      this.upUntil.set(row.id, Date.now() + 20 * (Date.now() - askedAt));
       this.downStores.delete(row.name);
     } else if (!this.downStores.has(row.name)) {
       this.downStores.add(row.name);
@@ -193,8 +198,8 @@ export class Worker {
         };
         this.inHand.set(job.id, item);
         this.o.onChange();
-        const sources = [...answer.sources, ...(await this.placesOf(answer.copies))];
-        const work = this.work(row, item, sources).finally(() => {
+        const copies = await this.copiesOf(answer.copies);
+        const work = this.work(row, item, { sources: answer.sources, copies }).finally(() => {
           this.inHand.delete(job.id);
           this.running.delete(work);
           this.o.onChange();
@@ -205,17 +210,21 @@ export class Worker {
     }
   }
 
-  /** Where copies in other stores can be read, if they lie on a file system of this host. */
-  private async placesOf(copies: readonly StoredCopy[]): Promise<string[]> {
+  /** Copies in stores that can be reached from here by what is configured. */
+  private async copiesOf(copies: readonly StoredCopy[]): Promise<Attempt['copies']> {
     if (copies.length === 0) return [];
     const stores = new Map((await this.stores()).map((row) => [row.id, row]));
     return copies.flatMap(({ storeId, key }) => {
       const row = stores.get(storeId);
-      return row ? [this.o.stores.of(row).placeOf(key)] : [];
+      return row?.isConfigured ? [{ store: this.o.stores.of(row), key }] : [];
     });
   }
 
-  private async work(row: MassStoreRow, item: InHand, sources: readonly string[]): Promise<void> {
+  private async work(
+    row: MassStoreRow,
+    item: InHand,
+    from: Pick<Attempt, 'sources' | 'copies'>,
+  ): Promise<void> {
     const { claim, job, abort } = item;
     const { db, log, leaseSeconds } = this.o;
     const facts = { lfn: claim.lfn, store: row.name, attempt: claim.attempt };
@@ -225,7 +234,7 @@ export class Worker {
         db,
         store: this.o.stores.of(row),
         claim,
-        sources,
+        ...from,
         leaseSeconds,
         signal: abort.signal,
         onProgress: (bytes) => (item.bytes = bytes),

@@ -59,6 +59,7 @@ const queries: Record<string, Row> = {
   events: { may: everybody, ask: () => page },
   container: { may: everybody, ask: () => '(name: "policy-list") { name }' },
   containers: { may: everybody, ask: () => page },
+  backupPolicies: { may: backers, ask: () => '{ stores }' },
   massStores: { may: everybody, ask: () => '{ name isUp }' },
   tokens: { may: admins, ask: () => '{ prefix }' },
   runsAvailable: { may: everybody, ask: () => page },
@@ -68,6 +69,7 @@ const queries: Record<string, Row> = {
   incident: { may: everybody, ask: () => '(id: "1") { status }' },
   incidents: { may: everybody, ask: () => page },
   webhooks: { may: tokenHolders, ask: () => page },
+  storeAudits: { may: operators, ask: () => '{ state }' },
   suspiciousCopies: { may: operators, ask: () => page },
 };
 
@@ -117,6 +119,8 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
   closeDataset: transition,
   reopenDataset: transition,
   sweepDataset: transition,
+  startAudit: { may: operators, ask: () => '(what: COMPARE) { changed }' },
+  settleAudit: { may: operators, ask: () => '(id: "0", isTrue: false) { changed }' },
   checkMassStore: { may: operators, ask: () => '{ name isTrusted }' },
   requestBackup: {
     may: backers,

@@ -22,10 +22,11 @@ const steps: readonly string[] = [
    select format('/prod/R%s/run%s/f%s', n / 10000, n / 2, n), 'RUN_FILE', 1, n / 2 + 1, 'S' || n % 20, 'R' || n / 10000, 100, '00000001',
      n % 500, timestamptz '2020-01-01 00:00Z' + n * interval '15 minutes'
    from generate_series(0, ${size.runFiles - 1}) n`,
-  `insert into files (lfn, kind, site_id, stream, release, size_bytes, adler32, event_count, created_at, confirmed_copies)
+  `insert into files (lfn, kind, site_id, stream, release, size_bytes, adler32, event_count, created_at, confirmed_copies, missing_copies)
    select format('/store/R%s/ds%s/f%s', lpad((n / 10000)::text, 2, '0'), n / ${filesPerDataset}, n), 'MERGED_FILE',
      case when n % 100 = 99 then 2 else 1 end, 'S' || n / ${filesPerDataset} % 20, 'R' || n / 10000, 1000 + n, '00000001', n % 5000,
-     timestamptz '2020-01-01 00:00Z' + n * interval '15 minutes', case when n % 50 = 49 then 0 else 1 end
+     timestamptz '2020-01-01 00:00Z' + n * interval '15 minutes', case when n % 50 = 49 then 0 else 1 end,
+     (n % 50 = 49)::int
    from generate_series(0, ${size.mergedFiles - 1}) n`,
   `insert into file_runs (file_id, run_id, event_count)
    select id, 1 + (row_number() over (order by id) - 1) / 2, event_count from files where kind = 'MERGED_FILE'`,

@@ -1,27 +1,70 @@
 import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
+  renameSync,
   existsSync,
   linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
-  readFileSync,
   rmSync,
   symlinkSync,
   truncateSync,
-  unlinkSync,
   utimesSync,
   writeFileSync,
   appendFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { SweepbookError } from '../../src/errors.ts';
 import { DirectoryStore, prepareDirectoryStore } from '../../src/storage/directory.ts';
-import { judge } from '../../src/storage/judge.ts';
-import { describeFile, makeFile } from '../support/files.ts';
+import { makeFile } from '../support/files.ts';
+import { mountSmallDisk, unmount } from '../support/small-disk.ts';
+import { codeOf, storeContract } from './contract.ts';
+
+storeContract('a folder', async () => {
+  const place = mkdtempSync(join(tmpdir(), 'sweepbook-folder-'));
+  const at = (key: string) => join(place, 'store', key);
+  await prepareDirectoryStore(at(''));
+  const write = (key: string, bytes: Buffer) => {
+    mkdirSync(dirname(at(key)), { recursive: true });
+    rmSync(at(key), { force: true });
+    writeFileSync(at(key), bytes);
+  };
+  return {
+    store: new DirectoryStore({ name: 'folder', kind: 'directory', root: at('') }),
+    backDoor: {
+      write,
+      remove: (key) => rmSync(at(key)),
+      unmount: async () => {
+        renameSync(at('.'), join(place, 'away'));
+        mkdirSync(at(''));
+        return () => {
+          rmSync(at(''), { recursive: true });
+          renameSync(join(place, 'away'), at('.'));
+        };
+      },
+    },
+    halfPublished: [
+      ['nothing done', () => undefined],
+      [
+        'linked, and the old name still there',
+        (from, to) => {
+          mkdirSync(dirname(at(to)), { recursive: true });
+          linkSync(at(from), at(to));
+        },
+      ],
+    ],
+    small: async () => {
+      const root = join(place, 'small');
+      if (!mountSmallDisk(root)) return undefined;
+      await prepareDirectoryStore(root);
+      const store = new DirectoryStore({ name: 'small', kind: 'directory', root });
+      return { store, close: () => unmount(root) };
+    },
+    close: () => rmSync(place, { recursive: true, force: true }),
+  };
+});
 
 const folder = mkdtempSync(join(tmpdir(), 'sweepbook-store-'));
 const root = join(folder, 'store');
@@ -31,15 +74,6 @@ const temporaryFiles = () => readdirSync(join(root, '.incoming'));
 beforeAll(() => prepareDirectoryStore(root));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-async function codeOf(work: Promise<unknown>): Promise<string> {
-  try {
-    await work;
-    return 'nothing was refused';
-  } catch (error) {
-    return error instanceof SweepbookError ? error.code : String(error);
-  }
-}
-
 let count = 0;
 async function stored(text: string): Promise<{ key: string; temporary: string }> {
   const source = await makeFile(join(folder, `source${++count}`), text);
@@ -47,72 +81,6 @@ async function stored(text: string): Promise<{ key: string; temporary: string }>
   await store.put(source.path, temporary, source);
   return { temporary, key: `stored/${count}.root` };
 }
-
-test.each([
-  'plain.root',
-  'with space.root',
-  `quotes'"\`.root`,
-  '-rf',
-  '--help',
-  'back\\slash $HOME ; & | > .root',
-  'Größe-データ-🚀.root',
-  'a'.repeat(255),
-  '*?[x]{y}.root',
-])('a file named %j is copied, asked for and published byte by byte', async (name) => {
-  const source = await makeFile(join(folder, 'odd', name), `content of ${name}`, 3_000_000);
-  const key = store.finalKey(`/odd/${name}`);
-  const temporary = store.temporaryKey(7, 1);
-  await store.put(source.path, temporary, source);
-  const answer = await store.ask(temporary);
-  expect(judge(source, answer)).toBeUndefined();
-  expect(answer.evidence.answer).toContain(source.adler32);
-  await store.publish(temporary, key);
-  expect((await describeFile(join(root, key))).sha256).toBe(source.sha256);
-  expect(await store.sizeOf(key)).toBe(3_000_000);
-  expect(temporaryFiles()).toEqual([]);
-});
-
-test('what is not there is not there, and a folder is no file', async () => {
-  expect((await store.ask('nothing/here')).isPresent).toBe(false);
-  mkdirSync(join(root, 'a folder'), { recursive: true });
-  expect((await store.ask('a folder')).isPresent).toBe(false);
-});
-
-test('a store that is not mounted is unavailable, never empty', async () => {
-  const { key, temporary } = await stored('mounted');
-  await store.publish(temporary, key);
-  const marker = join(root, '.sweepbook-store');
-  const text = readFileSync(marker);
-  unlinkSync(marker);
-  try {
-    expect(await codeOf(store.ask(key))).toBe('STORE_UNAVAILABLE');
-    expect(await codeOf(store.sizeOf(key))).toBe('STORE_UNAVAILABLE');
-    expect((await store.probe()).isUp).toBe(false);
-  } finally {
-    writeFileSync(marker, text);
-  }
-  expect((await store.probe()).isUp).toBe(true);
-});
-
-test('a published file is never replaced, and may not be written by accident', async () => {
-  const one = await stored('one');
-  await store.publish(one.temporary, 'taken.root');
-  const other = await stored('other');
-  expect(await codeOf(store.publish(other.temporary, 'taken.root'))).toBe('DUPLICATE');
-  expect(readFileSync(join(root, 'taken.root'), 'utf8')).toBe('one');
-  expect(await codeOf(store.publish(other.temporary, 'taken.root/below'))).toBe('DUPLICATE');
-  expect(await codeOf(store.publish(other.temporary, 'stored'))).toBe('DUPLICATE');
-  await store.removeTemporary(other.temporary);
-});
-
-test('publishing goes on where a crash left it, between the new name and the end of the old one', async () => {
-  const { key, temporary } = await stored('twice');
-  mkdirSync(join(root, 'stored'), { recursive: true });
-  linkSync(join(root, temporary), join(root, key));
-  await store.publish(temporary, key);
-  expect(existsSync(join(root, temporary))).toBe(false);
-  expect(readFileSync(join(root, key), 'utf8')).toBe('twice');
-});
 
 test('a symbolic link leads nowhere out of the store', async () => {
   symlinkSync(folder, join(root, 'out'));
@@ -140,15 +108,6 @@ test('a symbolic link leads nowhere out of the store', async () => {
   await store.publish(temporaryKey, key);
   expect(await store.keyOf(join(root, key))).toBe(key);
   expect(await store.keyOf(key)).toBe(key);
-});
-
-test('only temporary keys can be removed', async () => {
-  await expect(store.removeTemporary('taken.root')).rejects.toThrow('no temporary key');
-  await expect(store.removeTemporary('.incoming/../taken.root')).rejects.toThrow(
-    'no temporary key',
-  );
-  await expect(store.removeTemporary('.incoming/other')).rejects.toThrow('no temporary key');
-  expect(existsSync(join(root, 'taken.root'))).toBe(true);
 });
 
 const manyChunks = 24_000_000;
@@ -199,27 +158,9 @@ test('a source of another size, a missing one, a folder and a FIFO are refused a
   expect(temporaryFiles()).toEqual([]);
 });
 
-test('a copy that is called off leaves nothing', async () => {
-  const source = await makeFile(join(folder, 'called off'), 'x', manyChunks);
-  const abort = new AbortController();
-  const onProgress = () => abort.abort(new Error('called off'));
-  const put = store.put(source.path, store.temporaryKey(10, 1), source, {
-    signal: abort.signal,
-    onProgress,
-  });
-  await expect(put).rejects.toThrow('called off');
-  expect(temporaryFiles()).toEqual([]);
-});
-
 test('a full disk is told as such, and leaves nothing', async () => {
   const mount = join(folder, 'small');
-  mkdirSync(mount);
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=6m', 'none', mount], { stdio: 'ignore' });
-  } catch {
-    console.warn('NOT TRIED: a full disk; this account cannot mount a small one');
-    return;
-  }
+  if (!mountSmallDisk(mount)) return;
   try {
     await prepareDirectoryStore(mount);
     const small = new DirectoryStore({ name: 'small', kind: 'directory', root: mount });
@@ -238,22 +179,6 @@ test('a full disk is told as such, and leaves nothing', async () => {
     );
     expect(readdirSync(join(mount, '.incoming'))).toEqual([]);
   } finally {
-    execFileSync('umount', [mount]);
+    unmount(mount);
   }
-});
-
-test('temporary files tell their record and attempt; other names are left alone', async () => {
-  const source = await makeFile(join(folder, 'listed'), 'listed');
-  await store.put(source.path, store.temporaryKey(41, 3), source);
-  writeFileSync(join(root, store.uploadKey(42)), 'by the producer');
-  writeFileSync(join(root, '.incoming', 'notes.txt'), 'of a person');
-  const listed = (await store.listTemporary()).map(({ backupId, attempt }) => ({
-    backupId,
-    attempt,
-  }));
-  expect(listed.toSorted((a, b) => a.backupId - b.backupId)).toEqual([
-    { backupId: 41, attempt: 3 },
-    { backupId: 42, attempt: undefined },
-  ]);
-  for (const name of temporaryFiles()) rmSync(join(root, '.incoming', name));
 });

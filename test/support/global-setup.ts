@@ -8,6 +8,7 @@ import type { TestProject } from 'vitest/node';
 import { openEmbeddedPostgres } from '../../src/database/embedded.ts';
 import { JobQueue } from '../../src/database/jobs.ts';
 import { migrate } from '../../src/database/migrate.ts';
+import { installAhead } from './installed.ts';
 import { workers } from './workers.ts';
 
 declare module 'vitest' {
@@ -25,6 +26,8 @@ export const templateName = 'sweepbook_template';
  * for one worker.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  // The whole suite, not some files of it.
+  if (process.argv.slice(2).every((arg) => arg === 'run' || arg.startsWith('-'))) installAhead();
   const root = fileURLToPath(new URL('../..', import.meta.url));
   buildIfStale(root);
   const folder = mkdtempSync(join(tmpdir(), 'sweepbook-test-'));

@@ -13,6 +13,11 @@ const equalToRegistered = `
 const safeFiles = `
   select distinct b.file_id from backup_records b join files f on f.id = b.file_id
   where b.status = 'CONFIRMED' and ${equalToRegistered}`;
+/** Those that have all that their policy asks for. */
+const completeFiles = `
+  select f.id as file_id from files f left join backup_policies p on p.id = f.policy_id
+  join backup_records b on b.file_id = f.id and b.status = 'CONFIRMED' and b.store_id = any (coalesce(p.store_ids, array[b.store_id]))
+  group by f.id, p.store_ids having count(*) >= coalesce(cardinality(p.store_ids), 1)`;
 const standingMarks = `
   select dataset_id, count(*) as n from bad_marks where cleared_at is null group by dataset_id`;
 
@@ -139,12 +144,22 @@ export const contentChecks: readonly Check[] = [
   {
     invariant: 'counts',
     sql: `
+      select format('file %s counts %s missing copies and misses %s', f.lfn, f.missing_copies, t.n)
+      from files f left join backup_policies p on p.id = f.policy_id cross join lateral (
+        select case when p.id is null
+          then (not exists (select from backup_records b where b.file_id = f.id and b.status = 'CONFIRMED'))::int
+          else (select count(*) from unnest(p.store_ids) w (id) where not exists (
+            select from backup_records b where b.file_id = f.id and b.store_id = w.id and b.status = 'CONFIRMED')) end as n) t
+      where f.missing_copies <> t.n`,
+  },
+  {
+    invariant: 'counts',
+    sql: `
       with listed as (
         select df.dataset_id, count(*) as files, sum(f.size_bytes) as bytes,
           sum(coalesce(f.event_count, 0)) as events, count(b.file_id) as confirmed
         from dataset_files df left join files f on f.id = df.file_id
-        left join (select distinct file_id from backup_records where status = 'CONFIRMED') b
-          on b.file_id = df.file_id
+        left join (${completeFiles}) b on b.file_id = df.file_id
         group by df.dataset_id), truth as (
         select d.id, coalesce(l.files, 0) as files, coalesce(l.confirmed, 0) as confirmed,
           coalesce(l.bytes, 0) as bytes, coalesce(l.events, 0) as events, coalesce(m.n, 0) as marks
