@@ -81,6 +81,13 @@ import {
   IncidentItemResolver,
   IncidentResolver,
 } from '../incidents/incidents.resolver.ts';
+import { ImportProgressResolver } from '../imports/import-progress.resolver.ts';
+import {
+  DatasetOriginResolver,
+  findImportNode,
+  ImportMutations,
+  ImportResolver,
+} from '../imports/imports.resolver.ts';
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
@@ -116,6 +123,8 @@ class NodeResolver {
         return findWebhookNode(context, key.id);
       case 'SuspiciousCopy':
         return findSuspicionNode(context, key.id);
+      case 'Import':
+        return findImportNode(context, key.id);
     }
   }
 }
@@ -192,6 +201,12 @@ const incidentResolvers = [
   EventIncidentResolver,
   FileChecksResolver,
 ];
+const importResolvers = [
+  ImportResolver,
+  ImportMutations,
+  ImportProgressResolver,
+  DatasetOriginResolver,
+];
 const noticeResolvers = [WebhookResolver, SuspicionResolver];
 const exportResolvers = [ExportResolver, ContainerExportResolver];
 
@@ -208,6 +223,7 @@ export function makeSchema(): GraphQLSchema {
       ...containerResolvers,
       ...productionResolvers,
       ...incidentResolvers,
+      ...importResolvers,
       ...noticeResolvers,
       ...exportResolvers,
     ],

@@ -25,6 +25,7 @@ const everybody: AnyRole[] = [
 ];
 const producers: AnyRole[] = ['PRODUCER', 'OPERATOR', 'ADMIN'];
 const backers: AnyRole[] = ['PRODUCER', 'IMPORTER', 'OPERATOR', 'ADMIN'];
+const importers: AnyRole[] = ['IMPORTER', 'OPERATOR', 'ADMIN'];
 const operators: AnyRole[] = ['OPERATOR', 'ADMIN'];
 const admins: AnyRole[] = ['ADMIN'];
 const tokenHolders = everybody.filter((role) => role !== 'ANONYMOUS');
@@ -69,6 +70,8 @@ const queries: Record<string, Row> = {
   incidents: { may: everybody, ask: () => page },
   webhooks: { may: tokenHolders, ask: () => page },
   suspiciousCopies: { may: operators, ask: () => page },
+  import: { may: everybody, ask: () => '(id: "1") { status }' },
+  imports: { may: backers, ask: () => page },
 };
 
 /** A step on a dataset that is not the caller's, and on one that is. */
@@ -166,6 +169,12 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
     may: tokenHolders,
     ask: () => '(input: { lfn: "/policy/safe", url: "/x", error: "EIO", job: "1" }) { isNew }',
   },
+  importDataset: {
+    may: importers,
+    ask: () => '(input: { from: "nowhere", dataset: "x" }) { changed }',
+  },
+  cancelImport: { may: importers, ask: () => '(input: { import: "999" }) { changed }' },
+  retryImport: { may: importers, ask: () => '(import: "999") { changed }' },
   checkSuspiciousCopy: { may: operators, ask: () => '(id: "x") { changed }' },
   createToken: { may: admins, ask: () => '(input: { principal: "x", roles: [USER] }) { token }' },
   revokeToken: { may: admins, ask: () => '(prefix: "000000000000") { changed }' },
@@ -177,6 +186,7 @@ const subscriptions: Record<string, Row> = {
   containerChanged: { may: everybody, ask: () => '(after: $after) { container { name } }' },
   backupProgress: { may: backers, ask: () => '{ status }' },
   incidentChanged: { may: producers, ask: () => '(after: $after) { to }' },
+  importProgress: { may: backers, ask: () => '(import: "1") { status }' },
   incidentProgress: { may: producers, ask: () => '(incident: "1") { status }' },
 };
 
