@@ -209,7 +209,7 @@ create trigger imports_tell after insert or update on imports for each row execu
 alter table imports enable always trigger imports_guard, enable always trigger imports_kept,
   enable always trigger imports_tell;
 
--- What was received is thrown away only as long as it is no import.
+-- What was received is added to, and thrown away, only as long as it is no import.
 create function import_parts_kept() returns trigger language plpgsql as $$
 begin
   if exists (select from gone g join imports i on i.id = g.import_id) then
@@ -222,11 +222,15 @@ create trigger import_runs_kept after delete on import_runs
   referencing old table as gone for each statement execute function import_parts_kept();
 create trigger import_files_kept after delete on import_files
   referencing old table as gone for each statement execute function import_parts_kept();
+create trigger import_runs_complete after insert on import_runs
+  referencing new table as gone for each statement execute function import_parts_kept();
+create trigger import_files_complete after insert on import_files
+  referencing new table as gone for each statement execute function import_parts_kept();
 create trigger import_runs_never_changed before update or truncate on import_runs
   for each statement execute function refuse_any_change();
 create trigger import_files_never_emptied before truncate on import_files
   for each statement execute function refuse_any_change();
-alter table import_runs enable always trigger import_runs_kept, enable always trigger import_runs_never_changed;
+alter table import_runs enable always trigger import_runs_complete, enable always trigger import_runs_kept, enable always trigger import_runs_never_changed;
 
 create function import_files_guard() returns trigger language plpgsql as $$
 begin
@@ -260,7 +264,7 @@ begin
 end
 $$;
 create trigger import_files_guard before update on import_files for each row execute function import_files_guard();
-alter table import_files enable always trigger import_files_kept, enable always trigger import_files_never_emptied,
+alter table import_files enable always trigger import_files_complete, enable always trigger import_files_kept, enable always trigger import_files_never_emptied,
   enable always trigger import_files_guard;
 
 do $$

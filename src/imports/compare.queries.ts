@@ -70,7 +70,7 @@ export async function compareFiles(
       from import_files s join files f on f.lfn = s.lfn
       where s.import_id = ${importId} and (not ${isSame} or ${otherRuns})
       union all
-      select s.line, 'FORBIDDEN', s.lfn || ' is nowhere that this site may read: name an address of its source in SWEEPBOOK_IMPORT_FROM'
+      select s.line, 'SOURCE_NOT_ALLOWED', s.lfn || ' is nowhere that this site may read: name an address of its source in SWEEPBOOK_IMPORT_FROM'
       from import_files s left join files f on f.lfn = s.lfn
       where s.import_id = ${importId} and cardinality(s.urls) = 0 and not coalesce(${hasCopy}, false)) t
     order by line limit ${mostConflictsTold}`,

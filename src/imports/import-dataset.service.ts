@@ -22,7 +22,7 @@ export async function withSpool<T>(
   const { imports } = means;
   if (!imports) {
     throw new SweepbookError(
-      'FORBIDDEN',
+      'SOURCE_NOT_ALLOWED',
       'this server imports nothing: an operator names its sources in SWEEPBOOK_IMPORT_FROM',
     );
   }

@@ -182,7 +182,7 @@ export class ImportMutations {
     description:
       'Imports a dataset from the server of another site: asks it for the manifest, checks that, fetches and verifies ' +
       'the files in the background, backs them up and enters the dataset, closed. Asked again it is no second import. ' +
-      'A manifest by hand goes to POST /imports. NOT_FOUND, FORBIDDEN (the site, an address, the signature), DUPLICATE ' +
+      'A manifest by hand goes to POST /imports. NOT_FOUND, SOURCE_NOT_ALLOWED (the site, an address, the signature), DUPLICATE ' +
       '(what contradicts, with the line), CHECKSUM_MISMATCH, UNAVAILABLE. For importers.',
   })
   async importDataset(

@@ -48,6 +48,7 @@ export function step(id: number, from: ImportStatus, to: ImportStatus): 'done' |
 const hopeless = new Set([
   'CHECKSUM_MISMATCH',
   'FORBIDDEN',
+  'SOURCE_NOT_ALLOWED',
   'DUPLICATE',
   'BAD_USER_INPUT',
   'NOT_FOUND',

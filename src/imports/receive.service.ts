@@ -89,8 +89,8 @@ async function checkManifest({ site, imports }: Receiving, path: string): Promis
 /**
  * Takes a manifest that lies on this disk: checks it line by line, compares it with what is known here, and begins the
  * import. Sent again it is no second import: what FAILED is tried again. A dry run says the same and leaves nothing.
- * Refusals carry the line: BAD_USER_INPUT, NOT_MERGED, CHECKSUM_MISMATCH, FORBIDDEN (the site, an address, the
- * signature), DUPLICATE (what contradicts).
+ * Refusals carry the line: BAD_USER_INPUT, NOT_MERGED, CHECKSUM_MISMATCH, SOURCE_NOT_ALLOWED (the site, an
+ * address, the signature), DUPLICATE (what contradicts).
  */
 export async function receiveManifest(
   means: Receiving,

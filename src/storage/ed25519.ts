@@ -67,7 +67,7 @@ export function readPublicKey(path: string): KnownKey {
   return { keyId: keyIdOf(key), key };
 }
 
-/** The key id of a signature that is by one of these keys; FORBIDDEN else. */
+/** The key id of a signature that is by one of these keys; SOURCE_NOT_ALLOWED else. */
 export function verifySignature(
   digest: string,
   signature: Signature | null,
@@ -79,7 +79,7 @@ export function verifySignature(
     known && verify(null, signedText(digest), known.key, Buffer.from(signature.value, 'base64'));
   if (isGood) return known.keyId;
   throw new SweepbookError(
-    'FORBIDDEN',
+    'SOURCE_NOT_ALLOWED',
     signature === null
       ? `the manifest is not signed, and those of ${site} must be`
       : `the signature is not by a key of ${site} that is known here (key ${signature.keyId})`,

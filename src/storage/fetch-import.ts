@@ -42,7 +42,7 @@ export const placeBelow = (area: string, lfn: string): string => join(area, lfn)
 /**
  * Brings a file of another site to this disk: under a name of its own, going on where an earlier attempt ended; read
  * back, compared, and only then under its own. Nothing is ever replaced. Errors: UNAVAILABLE (its source is away),
- * SOURCE_UNREADABLE, SOURCE_CHANGED, CHECKSUM_MISMATCH, FORBIDDEN, NO_SPACE, DUPLICATE.
+ * SOURCE_UNREADABLE, SOURCE_CHANGED, CHECKSUM_MISMATCH, SOURCE_NOT_ALLOWED, NO_SPACE, DUPLICATE.
  */
 export async function fetchImport(wanted: ImportFetch): Promise<Fetched> {
   const { area, lfn } = wanted;
@@ -110,7 +110,7 @@ async function fetchFromAny(
 ): Promise<string> {
   const { urls, lfn, signal } = wanted;
   let fault: unknown = new SweepbookError(
-    'FORBIDDEN',
+    'SOURCE_NOT_ALLOWED',
     `${lfn} is nowhere that this site may read`,
     { lfn },
   );
@@ -143,7 +143,7 @@ async function fetchOne(
   const place = readableAt(source, url);
   if (!place) {
     throw new SweepbookError(
-      'FORBIDDEN',
+      'SOURCE_NOT_ALLOWED',
       `${url} is not where this site may read files of ${source.site}`,
       { url },
     );

@@ -23,7 +23,7 @@ const mostRedirects = 5;
 
 /**
  * Reads a file over HTTP into `part`, from where an earlier attempt ended if the server gives ranges. UNAVAILABLE when
- * the source is away, SOURCE_UNREADABLE, SOURCE_CHANGED (another size), FORBIDDEN (a redirect to where we may not read).
+ * the source is away, SOURCE_UNREADABLE, SOURCE_CHANGED (another size), SOURCE_NOT_ALLOWED (a redirect to where we may not read).
  */
 export async function fetchOverHttp(
   url: string,
@@ -55,9 +55,13 @@ export async function fetchPath(
     throw unreadable(path, systemCode(error) ?? messageOf(error), error);
   });
   if (!real.startsWith((await realpath(root).catch(() => root)) + sep)) {
-    throw new SweepbookError('FORBIDDEN', `${path} is not below ${root}: a link leads out of it`, {
-      path,
-    });
+    throw new SweepbookError(
+      'SOURCE_NOT_ALLOWED',
+      `${path} is not below ${root}: a link leads out of it`,
+      {
+        path,
+      },
+    );
   }
   // A FIFO without a writer would hold us here for good.
   const from = await open(real, constants.O_RDONLY | constants.O_NONBLOCK).catch(
@@ -107,7 +111,7 @@ async function answerTo(
     const headers = allow(at);
     if (!headers) {
       throw new SweepbookError(
-        'FORBIDDEN',
+        'SOURCE_NOT_ALLOWED',
         `${url.href} leads to ${at.origin}, where this site may not read`,
         {
           url: url.href,

@@ -135,12 +135,12 @@ export function readForeign(config: {
   };
 }
 
-/** The source of this name; FORBIDDEN when this site imports nothing from there. */
+/** The source of this name; SOURCE_NOT_ALLOWED when this site imports nothing from there. */
 export function sourceOf(settings: ImportSettings | undefined, site: string): ImportSource {
   const source = settings?.sources.get(site);
   if (source) return source;
   throw new SweepbookError(
-    'FORBIDDEN',
+    'SOURCE_NOT_ALLOWED',
     settings === undefined
       ? 'this server imports nothing: an operator names its sources in SWEEPBOOK_IMPORT_FROM'
       : `this server imports nothing from site ${site}: an operator names its sources in SWEEPBOOK_IMPORT_FROM`,

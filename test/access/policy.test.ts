@@ -231,6 +231,13 @@ beforeAll(async () => {
   await register(operator, placed);
   const loss = { volume: 'policy', reason: 'a test' };
   await mutate(operator, 'reportStorageLoss', loss);
+  await server.database.sql(`
+    insert into import_receipts default values;
+    insert into import_files (import_id, line, lfn, size_bytes, adler32, runs, urls)
+    values (1, 2, '/policy/foreign', 1, '00000001', '[]', '{}');
+    insert into imports (id, dataset_name, source_site, origin, manifest_sha256, store_id, file_count, size_bytes,
+      event_count, run_count, requested_by)
+    select 1, 'policy-foreign', 'SLAC', '{}', repeat('0', 64), min(id), 1, 1, 0, 0, 'somebody-IMPORTER' from mass_stores`);
 });
 afterAll(() => server.close());
 

@@ -194,7 +194,7 @@ test('from server to server, under another name; files that are here are not fet
   const other = await mutate(importer, 'importDataset', { from: 'nowhere', dataset: 'x' }).catch(
     (error: { code: string }) => error.code,
   );
-  expect(other).toBe('FORBIDDEN');
+  expect(other).toBe('SOURCE_NOT_ALLOWED');
 });
 
 test('a fetch that breaks off goes on where it ended, and a source that is away for a while is waited for', async () => {

@@ -1,7 +1,7 @@
 import { createReadStream, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { TestClient } from '../support/client.ts';
 import { backUp, mutate, newFile, register, type TestFile } from '../support/scene.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
@@ -198,11 +198,4 @@ export async function untilImport(
     },
     60_000,
   );
-}
-
-/** Writes a file where a producer's mass store has it. */
-export function putInto(root: string, lfn: string, bytes: Buffer): void {
-  const path = join(root, lfn);
-  mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, bytes);
 }
