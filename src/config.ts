@@ -71,6 +71,9 @@ const settings = z.object({
     .min(1)
     .optional()
     .describe('the import file (YAML): sites that may be imported from; unset = none'),
+  SWEEPBOOK_FOLLOW_SECONDS: count(1, 86_400)
+    .default(60)
+    .describe('how often a site is looked at that standing rules follow'),
   SWEEPBOOK_MANIFEST_KEY: z
     .string()
     .min(1)
@@ -125,6 +128,7 @@ export interface Config {
   readonly suspicionJobs: number;
   /** Path of the import file. */
   readonly importFrom: string | undefined;
+  readonly followSeconds: number;
   /** Path of the private key of manifests. */
   readonly manifestKey: string | undefined;
   readonly webhooks: boolean;
@@ -169,6 +173,7 @@ export function readConfig(environment: Environment = process.env): Config {
     suspicionJobs: given.SWEEPBOOK_SUSPICION_JOBS,
     importFrom:
       given.SWEEPBOOK_IMPORT_FROM === undefined ? undefined : resolve(given.SWEEPBOOK_IMPORT_FROM),
+    followSeconds: given.SWEEPBOOK_FOLLOW_SECONDS,
     manifestKey:
       given.SWEEPBOOK_MANIFEST_KEY === undefined
         ? undefined

@@ -7,6 +7,7 @@ import { addVerb, runs, wordsOf, type Context } from './command.ts';
 import { CliError, exitCode, wrongUsage, type ExitCode } from './exit-codes.ts';
 import { importFields, stateText, type ImportRow } from './import-facts.ts';
 import { watchImport } from './import-watch.ts';
+import { addRuleCommands } from './import-rules.ts';
 import { addListOptions, paged, pageFields, type Connection, type ListOptions } from './pages.ts';
 import { counted, humanBytes } from './table.ts';
 
@@ -51,6 +52,7 @@ export function addImportCommands(program: Command): void {
     addVerb(noun, 'retry <import>', 'try again what FAILED, and at once what waits'),
     retryImport,
   );
+  addRuleCommands(noun);
 }
 
 interface ImportOptions {

@@ -34,6 +34,14 @@ export function serverOf(source: ImportSource): string {
   );
 }
 
+export const unavailable = (source: ImportSource, url: string, why: string, cause?: unknown) =>
+  new SweepbookError(
+    'UNAVAILABLE',
+    `site ${source.site} does not answer at ${url}: ${why}`,
+    { site: source.site },
+    { cause },
+  );
+
 /**
  * Asks the server of a source for the manifest of a dataset, into a file of this host. Goes to the named address and
  * nowhere else. NOT_FOUND, DATASET_BAD … as it says itself; UNAVAILABLE when it does not answer.
@@ -76,12 +84,8 @@ export async function fetchManifest(
   } catch (error) {
     if (error instanceof SweepbookError) throw error;
     const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-    throw new SweepbookError(
-      'UNAVAILABLE',
-      `site ${source.site} does not answer at ${url}: ${stop.signal.aborted ? 'silence' : (systemCode(cause) ?? messageOf(cause))}`,
-      { site: source.site },
-      { cause: error },
-    );
+    const why = stop.signal.aborted ? 'silence' : (systemCode(cause) ?? messageOf(cause));
+    throw unavailable(source, url, why, error);
   } finally {
     clearTimeout(timer);
   }
@@ -108,7 +112,7 @@ async function refusalOf(source: ImportSource, response: Response): Promise<Swee
   const code = passedOn.find((known) => known === said.code);
   const isOurs = response.status === 401 || response.status === 403;
   return new SweepbookError(
-    code ?? (isOurs ? 'FORBIDDEN' : 'UNAVAILABLE'),
+    code ?? (isOurs ? 'SOURCE_NOT_ALLOWED' : 'UNAVAILABLE'),
     `site ${source.site} says: ${(said.message ?? `HTTP ${response.status}`).slice(0, 500)}`,
     { site: source.site, status: response.status },
   );

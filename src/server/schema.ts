@@ -81,6 +81,7 @@ import {
   IncidentItemResolver,
   IncidentResolver,
 } from '../incidents/incidents.resolver.ts';
+import { FollowedDatasetResolver, FollowRuleResolver } from '../imports/follow.resolver.ts';
 import { ImportProgressResolver } from '../imports/import-progress.resolver.ts';
 import {
   DatasetOriginResolver,
@@ -206,6 +207,8 @@ const importResolvers = [
   ImportMutations,
   ImportProgressResolver,
   DatasetOriginResolver,
+  FollowRuleResolver,
+  FollowedDatasetResolver,
 ];
 const noticeResolvers = [WebhookResolver, SuspicionResolver];
 const exportResolvers = [ExportResolver, ContainerExportResolver];

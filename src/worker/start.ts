@@ -4,6 +4,7 @@ import type { Db } from '../database/orm.ts';
 import type { OpenStores } from '../storage/open.ts';
 import type { ImportSettings } from '../storage/import-sources.ts';
 import { CopyChecker } from './copy-checker.ts';
+import { FollowWorker } from './follower.ts';
 import { ImportWorker } from './importer.ts';
 import { RecoveryWorker } from './recovery.ts';
 import type { WorkerLog } from './log.ts';
@@ -23,7 +24,18 @@ interface Means {
   readonly imports: ImportSettings | undefined;
 }
 
-/** One worker for backups, one for what incidents ask for, one that reads suspicious copies, one that imports. */
+/** Only where the folder of imports is. */
+function importParts(
+  { site, followSeconds }: Config,
+  common: Omit<ConstructorParameters<typeof ImportWorker>[0], 'site'>,
+) {
+  return [
+    new ImportWorker({ ...common, site }),
+    new FollowWorker({ ...common, site, followSeconds }),
+  ];
+}
+
+/** One worker for backups, one for what incidents ask for, one that reads suspicious copies, two for imports. */
 export function startWorkers(
   config: Config,
   { db, jobs, stores, imports }: Means,
@@ -48,10 +60,7 @@ export function startWorkers(
     new RecoveryWorker({ ...common, name: backups.name, restageRoots: config.restageRoots }),
     new StoreWatch({ ...common, name: backups.name }),
     new CopyChecker(common),
-    // Only where the folder of imports is.
-    ...(imports
-      ? [new ImportWorker({ ...common, name: backups.name, site: config.site, imports })]
-      : []),
+    ...(imports ? importParts(config, { ...common, imports, name: backups.name }) : []),
   ];
   for (const part of parts) part.start();
   return {

@@ -72,6 +72,7 @@ const queries: Record<string, Row> = {
   suspiciousCopies: { may: operators, ask: () => page },
   import: { may: everybody, ask: () => '(id: "1") { status }' },
   imports: { may: backers, ask: () => page },
+  followRules: { may: backers, ask: () => page },
 };
 
 /** A step on a dataset that is not the caller's, and on one that is. */
@@ -173,6 +174,9 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
     may: importers,
     ask: () => '(input: { from: "nowhere", dataset: "x" }) { changed }',
   },
+  createFollowRule: { may: importers, ask: () => '(input: { site: "nowhere" }) { changed }' },
+  lookNow: { may: importers, ask: () => '(id: "999") { changed }' },
+  deleteFollowRule: { may: importers, ask: () => '(id: "999") { changed }' },
   cancelImport: { may: importers, ask: () => '(input: { import: "999" }) { changed }' },
   retryImport: { may: importers, ask: () => '(import: "999") { changed }' },
   checkSuspiciousCopy: { may: operators, ask: () => '(id: "x") { changed }' },
