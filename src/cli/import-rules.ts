@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { addVerb, runs, wordsOf, type Context } from './command.ts';
 import { datasetKinds } from './dataset-facts.ts';
+import { CliError, exitCode } from './exit-codes.ts';
 import { addListOptions, paged, pageFields, type Connection, type ListOptions } from './pages.ts';
 
 interface FollowOptions {
@@ -75,9 +76,9 @@ interface Followed {
 
 const rulesQuery = `query Rules($first: Int, $after: String) {
   followRules(first: $first, after: $after) { nodes { ${ruleFields} } ${pageFields} } }`;
-const followedQuery = `query Followed($first: Int, $after: String) {
-  followRules(first: 200) { nodes { id datasets(first: $first, after: $after) {
-    nodes { name foundAt errorCode error badReason isMarked import { number status } } ${pageFields} } } } }`;
+const followedQuery = `query Followed($id: ID!, $first: Int, $after: String) {
+  followRule(id: $id) { datasets(first: $first, after: $after) {
+    nodes { name foundAt errorCode error badReason isMarked import { number status } } ${pageFields} } } }`;
 
 async function listRules(
   { client, output }: Context,
@@ -100,15 +101,14 @@ async function listRules(
       { title: 'ERROR', value: (rule) => rule.lastError },
     ]);
   }
-  const none = { nodes: [], pageInfo: { hasNextPage: false, endCursor: null } };
-  const found = paged<
-    { followRules: { nodes: { id: string; datasets: Connection<Followed> }[] } },
-    Followed
-  >(
+  const found = paged<{ followRule: { datasets: Connection<Followed> } | null }, Followed>(
     client,
     followedQuery,
-    {},
-    (data) => data.followRules.nodes.find((rule) => rule.id === datasets)?.datasets ?? none,
+    { id: datasets },
+    ({ followRule }) => {
+      if (followRule) return followRule.datasets;
+      throw new CliError(exitCode.notFound, `no rule ${datasets}: look at "import rules"`);
+    },
     options,
   );
   return output.list(found, [

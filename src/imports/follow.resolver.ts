@@ -33,6 +33,17 @@ const idArgument = { description: 'Its number.' };
 
 @Resolver(() => FollowRule)
 export class FollowRuleResolver {
+  @Query(() => FollowRule, {
+    nullable: true,
+    description: 'The rule of this number; null = none that you see.',
+  })
+  async followRule(
+    @Ctx() { db, viewer }: Context,
+    @Arg('id', () => ID, idArgument) id: string,
+  ): Promise<RuleRow | undefined> {
+    return findRule(db.fork(), viewer, ruleIdOf(id));
+  }
+
   @Query(() => FollowRuleConnection, {
     description: 'Standing rules, oldest first; to an importer his own.',
   })

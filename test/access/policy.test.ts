@@ -72,6 +72,7 @@ const queries: Record<string, Row> = {
   suspiciousCopies: { may: operators, ask: () => page },
   import: { may: everybody, ask: () => '(id: "1") { status }' },
   imports: { may: backers, ask: () => page },
+  followRule: { may: everybody, ask: () => '(id: "1") { site }' },
   followRules: { may: backers, ask: () => page },
 };
 

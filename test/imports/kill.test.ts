@@ -161,6 +161,10 @@ test('on the command line: export to a file, a dry run, import, list, cancel', a
   expect(shown.stdout).toContain('/by-hand/file0.root');
   const cancelled = await runProgram(['import', 'cancel', number], here);
   expect(cancelled).toMatchObject({ code: 0, stdout: `import ${number} is called off\n` });
+  const followed = await runProgram(['import', 'follow', 'SLAC', '--names', 'none-*'], here);
+  expect(followed, followed.stderr).toMatchObject({ code: 0, stdout: 'rule 1 follows SLAC\n' });
+  const found = await runProgram(['import', 'rules', '--datasets', '1', '--json'], here);
+  expect(found, found.stderr).toMatchObject({ code: 0, stdout: '[]\n' });
   const late = await runProgram(['import', 'retry', number], here);
   expect(late).toMatchObject({ code: 6, stderr: expect.stringContaining('CANCELLED') });
 });
