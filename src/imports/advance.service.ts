@@ -61,14 +61,19 @@ interface Settled {
   readonly moved: number;
 }
 
-async function settle(tx: Db, jobs: JobQueue, id: number): Promise<Settled> {
+/** One worker at a time: the others go on with fetching, and do not wait until a million files are entered. */
+async function isMine(tx: Db, id: number): Promise<boolean> {
   const lock = await firstRow(
     tx,
     sql<{
       isMine: boolean;
     }>`select pg_try_advisory_xact_lock(${importLock}, ${id}::integer) as "isMine"`,
   );
-  if (!lock?.isMine) return { kind: 'busy', moved: 0 };
+  return lock?.isMine === true;
+}
+
+async function settle(tx: Db, jobs: JobQueue, id: number): Promise<Settled> {
+  if (!(await isMine(tx, id))) return { kind: 'busy', moved: 0 };
   const row = await lockImport(tx, id);
   if (!row) return { kind: 'busy', moved: 0 };
   const moved = await followBackups(tx, jobs, row);
@@ -107,6 +112,7 @@ async function lockImport(tx: Db, id: number): Promise<Unfinished | undefined> {
 
 /** Complete still, now that it is locked. */
 async function lockComplete(tx: Db, id: number): Promise<Entering | undefined> {
+  if (!(await isMine(tx, id))) return undefined;
   const row = await lockImport(tx, id);
   return row && row.waiting === 0 && row.failed === 0 ? row : undefined;
 }

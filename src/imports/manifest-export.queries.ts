@@ -89,7 +89,9 @@ export async function* manifestFiles(
          from backup_records b where b.file_id = f.id and b.status = 'CONFIRMED') as copies,
         array(select p.path from replicas p where p.file_id = f.id and p.status = 'AVAILABLE' and f.confirmed_copies = 0
           order by p.id limit 5) as paths
-      from page join files f on f.id = page.file_id join sites s on s.id = f.site_id order by page.lfn`,
+      -- Looked up line by line: joined otherwise, all files would be read for a page.
+      from page cross join lateral (select f.* from files f where f.id = page.file_id limit 1) f
+      join sites s on s.id = f.site_id order by page.lfn`,
     );
   let coming: Promise<ManifestFileRow[]> | undefined = read('');
   while (coming !== undefined) {

@@ -115,7 +115,9 @@ export class ImportWorker {
 
   private sleep(): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, pollMs);
+      // Rung too early for a look: it comes when its time has come.
+      const early = this.advanceAt - Date.now();
+      const timer = setTimeout(resolve, early > 0 ? Math.min(early, pollMs) : pollMs);
       this.wakeUp = () => {
         clearTimeout(timer);
         resolve();
