@@ -80,7 +80,8 @@ export async function* manifestFiles(
         s.name as site,
         (select coalesce(jsonb_agg(jsonb_build_object('source', r.source, 'number', r.number, 'eventCount', fr.event_count)
            order by r.source, r.number), '[]')
-         from file_runs fr join runs r on r.id = fr.run_id where fr.file_id = f.id) as runs,
+         from file_runs fr cross join lateral (select * from runs r where r.id = fr.run_id limit 1) r
+         where fr.file_id = f.id) as runs,
         (select count(*) from merges m join merge_inputs i on i.merge_id = m.id where m.output_file_id = f.id) as "mergedFrom",
         (select count(*) from file_parents p where p.file_id = f.id) as "parentCount",
         array(select p.lfn from file_parents fp join files p on p.id = fp.parent_id where fp.file_id = f.id

@@ -16,7 +16,7 @@ export interface FollowOptions {
   readonly onChange: () => void;
 }
 
-const pollMs = 2000;
+const pollMs = 1000;
 
 /** Looks at what standing rules follow, one rule after the other. A rule is claimed with a lease, as all work is. */
 export class FollowWorker {

@@ -209,7 +209,7 @@ test('a fetch that breaks off goes on where it ended, and a source that is away 
       );
       return true;
     }
-    if (turn > 7) return false;
+    if (turn > 6) return false;
     // More often than a fault that counts would be tried.
     response.writeHead(503).end();
     return true;
