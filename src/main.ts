@@ -1,6 +1,6 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { pino, type Logger } from 'pino';
+import type { Logger } from 'pino';
 import { TokenEntity } from './access/tokens.entity.ts';
 import { createFirstToken } from './access/tokens.service.ts';
 import type { Means } from './api/context.ts';
@@ -23,6 +23,7 @@ import { NoticeDelivery } from './notices/notice-delivery.ts';
 import { readWebhookKey } from './notices/signature.ts';
 import { greet } from './greeting.ts';
 import { serveHttp } from './server/http.ts';
+import { makeLog } from './server/log.ts';
 import { readForeign, type Foreign } from './storage/import-sources.ts';
 import { OpenStores } from './storage/open.ts';
 import { readStoreFile, type StoreSettingsOfFile } from './storage/store-file.ts';
@@ -48,16 +49,6 @@ class Opened {
 }
 
 const embeddedFolder = (config: Config) => join(config.home, 'postgres');
-
-function makeLog(config: Config): Logger {
-  return pino({
-    level: config.logLevel,
-    base: { pid: process.pid, hostname: config.hostname },
-    timestamp: pino.stdTimeFunctions.isoTime,
-    formatters: { level: (label) => ({ level: label }) },
-    redact: ['headers.authorization', 'token'],
-  });
-}
 
 async function databaseUrl(
   config: Config,

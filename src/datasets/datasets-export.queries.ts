@@ -157,8 +157,10 @@ export async function otherwiseNamed(
   return { count: found?.count ?? 0, first: found?.first ?? [] };
 }
 
-/** How many lists are looked into for one page, and how many lines of each. */
-interface Breadth {
+/** Where a page begins and how long it is, and for that how many lists are looked into and how many lines of each. */
+interface Stretch {
+  readonly after: string;
+  readonly limit: number;
   readonly lists: number;
   readonly lines: number;
 }
@@ -169,10 +171,14 @@ interface Breadth {
  */
 function nextNames(
   ids: readonly number[],
-  after: string,
-  { lists, lines }: Breadth,
-  limit: number,
+  { after, lists, lines, limit }: Stretch,
 ): RawBuilder<unknown> {
+  if (ids.length === 1) {
+    return sql`
+    page as materialized (
+      select dataset_id, lfn, file_id from dataset_files
+      where dataset_id = ${ids[0]}::bigint and lfn > ${after} order by lfn limit ${limit})`;
+  }
   return sql`
     begins as materialized (
       select d.id, x.lfn from unnest(${ids}::bigint[]) as d (id) cross join lateral (
@@ -188,16 +194,15 @@ function nextNames(
       union all select max(lfn) from heads group by id having count(*) = ${lines}),
     page as materialized (
       select distinct on (lfn) id as dataset_id, lfn, file_id
-      from heads where lfn <= all (select lfn from walls) order by lfn, id limit ${limit})`;
+      from heads where coalesce(lfn <= (select min(lfn) from walls), true) order by lfn, id limit ${limit})`;
 }
 
 /** Which copy is named: one that its store has confirmed, if there is any, of the default store rather. */
-const copyOf = (defaultStoreId: number | undefined) => sql`left join lateral (
-    select b.store_id, b.store_key from backup_records b where b.file_id = f.id and b.status = 'CONFIRMED'
-    order by b.store_id = ${defaultStoreId ?? null}::integer desc nulls last, b.id limit 1) c on true`;
-
-const runsOf = (of: RawBuilder<unknown>, what: RawBuilder<unknown>) =>
-  sql`(select ${what} from file_runs fr join runs r on r.id = fr.run_id where fr.file_id = f.id and ${of})`;
+const copies = (defaultStoreId: number | undefined) => sql`
+    copies as materialized (
+      select distinct on (b.file_id) b.file_id, b.store_id, b.store_key
+      from page join backup_records b on b.file_id = page.file_id where b.status = 'CONFIRMED'
+      order by b.file_id, b.store_id = ${defaultStoreId ?? null}::integer desc nulls last, b.id)`;
 
 function fits({ runs, goodRuns }: ListFilter): RawBuilder<unknown> {
   return allOf([
@@ -206,9 +211,30 @@ function fits({ runs, goodRuns }: ListFilter): RawBuilder<unknown> {
   ]);
 }
 
-const numbers = sql`coalesce(array_agg(r.number order by r.number), '{}')`;
-const facts = sql`coalesce(jsonb_agg(jsonb_build_object('source', r.source, 'number', r.number,
-  'events', r.event_count, 'luminosity', r.luminosity, 'conditions', r.conditions) order by r.number), '[]')`;
+const numbers = sql`array_agg(r.number order by r.number)`;
+const facts = sql`jsonb_agg(jsonb_build_object('source', r.source, 'number', r.number,
+  'events', r.event_count, 'luminosity', r.luminosity, 'conditions', r.conditions) order by r.number)`;
+
+/** What is told of the runs of all files of the page at once: one by one they would cost as much as all the rest. */
+function runsOfPage({ filter, detail }: ListContent) {
+  const wanted = {
+    runs: detail === 'numbers' ? numbers : undefined,
+    fitting: isFiltered(filter) ? sql`${numbers} filter (where ${fits(filter)})` : undefined,
+    facts: detail === 'facts' ? sql`${facts} filter (where ${fits(filter)})` : undefined,
+  };
+  const columns = Object.entries(wanted).flatMap(([name, what]) =>
+    what === undefined ? [] : [sql`${what} as ${sql.ref(name)}`],
+  );
+  const told = (name: keyof typeof wanted, none: string) =>
+    wanted[name] === undefined ? sql`null` : sql`coalesce(r.${sql.ref(name)}, ${sql.lit(none)})`;
+  return {
+    told,
+    table: sql`runs_of as materialized (
+      select fr.file_id, ${sql.join(columns.length === 0 ? [sql`null`] : columns)}
+      from page join file_runs fr on fr.file_id = page.file_id join runs r on r.id = fr.run_id
+      where ${columns.length > 0} group by fr.file_id)`,
+  };
+}
 
 const ofMember = (what: RawBuilder<unknown>) =>
   sql`(select ${what} from dataset_files df where df.dataset_id = page.dataset_id and df.file_id = page.file_id)`;
@@ -227,12 +253,14 @@ export interface ListContent {
 async function readPage(
   db: Db,
   names: RawBuilder<unknown>,
-  { filter, detail, defaultStoreId }: ListContent,
+  content: ListContent,
 ): Promise<ExportRow[]> {
+  const { filter, detail, defaultStoreId } = content;
+  const runs = runsOfPage(content);
   return rows(
     db.fork(),
     sql<ExportRow>`
-    with ${names}
+    with ${names}, ${copies(defaultStoreId)}, ${runs.table}
     select page.lfn, f.size_bytes as "sizeBytes", f.event_count as "eventCount", f.adler32, f.sha256,
       c.store_id as "storeId", c.store_key as "storeKey",
       case when c.store_id is null then (
@@ -240,21 +268,37 @@ async function readPage(
       end as "replicaPath",
       ${isTimed(filter) ? ofMember(sql`${wasAdded(filter)}`) : sql`true`} as "isIn",
       ${detail === 'facts' ? ofMember(sql`df.added_at`) : sql`null`} as "addedAt",
-      ${detail === 'numbers' ? runsOf(sql`true`, numbers) : sql`null`} as runs,
-      ${isFiltered(filter) ? runsOf(fits(filter), numbers) : sql`null`} as "fittingRuns",
-      ${detail === 'facts' ? runsOf(fits(filter), facts) : sql`null`} as "runFacts"
-    from page join files f on f.id = page.file_id ${copyOf(defaultStoreId)}
+      ${runs.told('runs', '{}')} as runs,
+      ${runs.told('fitting', '{}')} as "fittingRuns",
+      ${runs.told('facts', '[]')} as "runFacts"
+    from page join files f on f.id = page.file_id
+      left join copies c on c.file_id = page.file_id left join runs_of r on r.file_id = page.file_id
     order by page.lfn`,
   );
 }
 
+/** Where a page ends; undefined = nothing is on it. */
+async function endOf(
+  db: Db,
+  names: RawBuilder<unknown>,
+): Promise<{ last: string; count: number } | undefined> {
+  const end = await firstRow(
+    db.fork(),
+    sql<{ last: string | null; count: number }>`
+    with ${names} select max(lfn) as last, count(*) as count from page`,
+  );
+  return end?.last == null ? undefined : { last: end.last, count: end.count };
+}
+
 /** The first page is small, so that the first line comes at once. */
-const pageSize = { first: 500, later: 1000 } as const;
+const pageSize = { first: 500, later: 2000 } as const;
+/** Read ahead of the one that is used: PostgreSQL is never idle, and memory stays what these take. */
+const pagesAhead = 2;
 
 /**
  * All files of a union of datasets by LFN, each once, page by page: no transaction is held between pages, memory
- * does not grow with the list, and no page costs more than what is on it. The page is read ahead while the last one is used.
- * Files that do not fit are left out, so that a page can be empty.
+ * does not grow with the list, and no page costs more than what is on it. Files that do not fit are left out, so that a
+ * page can be empty. Who reads looks for changes of the datasets: a page is found first and read then.
  */
 export async function* exportFiles(
   db: Db,
@@ -262,22 +306,27 @@ export async function* exportFiles(
   content: ListContent,
 ): AsyncGenerator<ExportRow[], void, void> {
   if (ids.length === 0) return;
+  const ahead: Promise<ExportRow[]>[] = [];
   let lists = 1;
-  const read = (after: string, limit: number) => {
-    const lines = lists === 1 ? limit : Math.max(16, Math.ceil((2 * limit) / lists));
-    return readPage(db, nextNames(ids, after, { lists, lines }, limit), content);
-  };
-  let coming: Promise<ExportRow[]> | undefined = read('', pageSize.first);
-  while (coming !== undefined) {
-    const page: ExportRow[] = await coming;
-    const last = page.at(-1);
-    if (last === undefined) return;
-    // Lists that are interleaved give few lines at a time: look into more of them.
-    lists = page.length < pageSize.first / 2 ? Math.min(lists * 2, ids.length) : lists;
-    coming = read(last.lfn, pageSize.later);
-    // Awaited above, unless the reader has gone.
-    coming.catch(() => undefined);
-    yield page.filter(
+  let after: string | undefined = '';
+  let limit: number = pageSize.first;
+  while (after !== undefined || ahead.length > 0) {
+    if (after !== undefined && ahead.length <= pagesAhead) {
+      const lines = lists === 1 ? limit : Math.max(16, Math.ceil((2 * limit) / lists));
+      const names = nextNames(ids, { after, lists, lines, limit });
+      const page = readPage(db, names, content);
+      // Awaited below, unless the reader has gone.
+      page.catch(() => undefined);
+      ahead.push(page);
+      const end = await endOf(db, names);
+      after = end?.last;
+      // Lists that are interleaved give few lines at a time: look into more of them.
+      if (end && end.count < pageSize.first / 2) lists = Math.min(lists * 2, ids.length);
+      limit = pageSize.later;
+      continue;
+    }
+    const rowsOfPage = (await ahead.shift()) ?? [];
+    yield rowsOfPage.filter(
       (row) => row.isIn && (row.fittingRuns === null || row.fittingRuns.length > 0),
     );
   }

@@ -3,9 +3,16 @@ import { messageOf } from '../errors.ts';
 import { currentPlace, eventsAfter, type EventRow, type Place } from './events.queries.ts';
 
 export function isAfter(a: Place, b: Place): boolean {
-  const ax = BigInt(a.xid);
-  const bx = BigInt(b.xid);
-  return ax === bx ? a.id > b.id : ax > bx;
+  if (a.xid === b.xid) return a.id > b.id;
+  // Numbers of 64 bits without leading zeros: the longer one is the larger one.
+  return a.xid.length === b.xid.length ? a.xid > b.xid : a.xid.length > b.xid.length;
+}
+
+/** Who has read all that there is, up to a place, and waits for more. */
+interface Sleeper {
+  at: Place;
+  readonly wants: (line: EventRow) => boolean;
+  readonly wakeUp: () => void;
 }
 
 const pollMs = 1000;
@@ -29,7 +36,7 @@ export class EventFeed {
   private ringAgain = false;
   private readAt = 0;
   private closed = false;
-  private sleepers = new Set<() => void>();
+  private readonly sleepers = new Set<Sleeper>();
   private readonly db: Db;
   private readonly onTrouble: (message: string) => void;
 
@@ -80,7 +87,7 @@ export class EventFeed {
         const page = await eventsAfter(this.db.fork(), this.head, pageSize);
         if (page.length === 0) return;
         this.keep(page);
-        this.wake();
+        this.wake(page);
         if (page.length < pageSize) return;
       }
     } catch (error) {
@@ -97,10 +104,12 @@ export class EventFeed {
     }
   }
 
-  private wake(): void {
-    const sleepers = [...this.sleepers];
-    this.sleepers.clear();
-    for (const wakeUp of sleepers) wakeUp();
+  /** A thousand follow one dataset each: who wants none of the lines sleeps on, and has passed them. */
+  private wake(page: readonly EventRow[]): void {
+    for (const sleeper of this.sleepers) {
+      if (page.some((line) => isWanted(sleeper, line))) sleeper.wakeUp();
+      else if (isAfter(this.head, sleeper.at)) sleeper.at = this.head;
+    }
   }
 
   /** Index in `recent` of the first line after the place. */
@@ -141,7 +150,7 @@ export class EventFeed {
       }
       const line = this.recent[this.indexAfter(at)];
       if (line === undefined) {
-        await this.sleep(signal);
+        at = await this.sleep(at, wants, signal);
         continue;
       }
       at = line;
@@ -149,23 +158,41 @@ export class EventFeed {
     }
   }
 
-  private sleep(signal: AbortSignal): Promise<void> {
+  /** Until there is a line after the place that may be wanted; answers up to where there is none. */
+  private sleep(
+    at: Place,
+    wants: (line: EventRow) => boolean,
+    signal: AbortSignal,
+  ): Promise<Place> {
     return new Promise((resolve) => {
-      const wakeUp = () => {
-        signal.removeEventListener('abort', wakeUp);
-        this.sleepers.delete(wakeUp);
-        resolve();
+      const sleeper: Sleeper = {
+        at,
+        wants,
+        wakeUp: () => {
+          signal.removeEventListener('abort', sleeper.wakeUp);
+          this.sleepers.delete(sleeper);
+          resolve(sleeper.at);
+        },
       };
-      this.sleepers.add(wakeUp);
-      signal.addEventListener('abort', wakeUp);
-      if (signal.aborted) wakeUp();
+      this.sleepers.add(sleeper);
+      signal.addEventListener('abort', sleeper.wakeUp);
+      if (signal.aborted) sleeper.wakeUp();
     });
   }
 
   async close(): Promise<void> {
     this.closed = true;
     clearTimeout(this.timer);
-    this.wake();
+    for (const { wakeUp } of this.sleepers) wakeUp();
     await this.reading;
+  }
+}
+
+/** Whose question fails hears of it himself, and the others do not. */
+function isWanted({ wants }: Sleeper, line: EventRow): boolean {
+  try {
+    return wants(line);
+  } catch {
+    return true;
   }
 }

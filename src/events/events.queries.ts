@@ -110,7 +110,8 @@ export function readPlace(epoch: string, cursor: string): Place {
   }
   // 2^64 and more is no transaction number.
   if (!/^\d{1,19}$/.test(String(xid))) throw invalidCursor(cursorOrder);
-  return { xid: String(xid), id: Number(id) };
+  // As PostgreSQL writes it: places are compared as texts.
+  return { xid: String(BigInt(String(xid))), id: Number(id) };
 }
 
 export interface EventConditions {

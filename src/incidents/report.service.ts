@@ -294,14 +294,15 @@ async function loseBackups(tx: Db, incidentId: number): Promise<number> {
 
 /** Marks the datasets that hold files of the incident and are not marked yet. */
 async function markDatasets(tx: Db, incidentId: number): Promise<void> {
-  const fresh = sql`
-    select df.dataset_id from incident_items i join dataset_files df on df.file_id = i.file_id
-    where i.incident_id = ${incidentId} and not exists (
-      select from incident_datasets k where k.incident_id = ${incidentId} and k.dataset_id = df.dataset_id)`;
   // With their rows locked no copy of their files is confirmed any more: what was confirmed meanwhile is seen.
+  // NOT IN and EXCEPT, here and below: hashed whatever the planner thinks of tables that have just been filled.
   const locked = await changedRows(
     tx,
-    sql`select 1 from datasets d where d.id in (${fresh}) order by d.id for no key update`,
+    sql`select 1 from datasets d
+      where d.id not in (select dataset_id from incident_datasets where incident_id = ${incidentId})
+        and d.id in (select df.dataset_id from incident_items i join dataset_files df on df.file_id = i.file_id
+          where i.incident_id = ${incidentId})
+      order by d.id for no key update`,
   );
   if (locked === 0) return;
   await rows(
@@ -333,7 +334,7 @@ async function markDatasets(tx: Db, incidentId: number): Promise<void> {
           then format(', %s without a confirmed backup', x.unbacked_total) else '' end, i.reason)
       from incident_datasets x join incidents i on i.id = x.incident_id
       where x.incident_id = ${incidentId} and x.lost_count > 0
-        and not exists (select from bad_marks m where m.incident_id = x.incident_id and m.dataset_id = x.dataset_id)
+        and x.dataset_id not in (select dataset_id from bad_marks where incident_id = ${incidentId})
       order by x.dataset_id`,
   );
 }
