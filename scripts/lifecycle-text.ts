@@ -1,6 +1,7 @@
 import { backupSteps, type BackupStatus } from '../src/backups/backups.rules.ts';
 import { datasetSteps, type DatasetStatus } from '../src/datasets/datasets.rules.ts';
 import { replicaSteps, type ReplicaStatus } from '../src/files/files.rules.ts';
+import { importSteps, type ImportStatus } from '../src/imports/imports.rules.ts';
 import { incidentSteps, type IncidentStatus } from '../src/incidents/incidents.rules.ts';
 import type { Step } from '../src/events/events.rules.ts';
 import { runSteps, type ProductionStatus } from '../src/runs/runs.rules.ts';
@@ -51,6 +52,13 @@ const suspicionStates: Readonly<Record<SuspicionState, string>> = {
   OBSOLETE: 'The copy is known as lost meanwhile.',
 };
 
+const importStates: Readonly<Record<ImportStatus, string>> = {
+  RUNNING: 'Workers fetch its files, verify them and back them up. Users see nothing of it.',
+  ENTERED: 'Its dataset is closed, and everybody sees it.',
+  FAILED: 'Something is missing, and nobody works on it; somebody has to ask again.',
+  CANCELLED: 'It was called off, and what it brought to disk is removed.',
+};
+
 /** docs/lifecycle.md, made from the tables of the rules. */
 export function lifecycleText(): string {
   return [
@@ -72,6 +80,8 @@ export function lifecycleText(): string {
     chapter('Incident', incidentSteps, incidentStates),
     chapter('Suspicion', suspicionSteps, suspicionStates),
     'A suspicion is about one copy of a file, on disk or in a mass store. Reports alone never make a copy good or bad.',
+    chapter('Import', importSteps, importStates),
+    'The runs and the dataset of an import come in with its step to ENTERED, in one transaction.',
   ]
     .join('\n\n')
     .concat('\n');

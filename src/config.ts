@@ -66,6 +66,19 @@ const settings = z.object({
   SWEEPBOOK_SUSPICION_JOBS: count(1, 1000)
     .default(3)
     .describe('so many jobs that cannot read a copy have it checked'),
+  SWEEPBOOK_IMPORT_FROM: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('the import file (YAML): sites that may be imported from; unset = none'),
+  SWEEPBOOK_FOLLOW_SECONDS: count(1, 86_400)
+    .default(60)
+    .describe('how often a site is looked at that standing rules follow'),
+  SWEEPBOOK_MANIFEST_KEY: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('file of the Ed25519 private key (PEM) that manifests are signed with'),
   SWEEPBOOK_WEBHOOKS: flag.default(true).describe('serve delivers the notices of webhooks'),
   SWEEPBOOK_WEBHOOK_KEY: z
     .string()
@@ -113,6 +126,11 @@ export interface Config {
   readonly fastReads: boolean;
   readonly restageRoots: readonly string[];
   readonly suspicionJobs: number;
+  /** Path of the import file. */
+  readonly importFrom: string | undefined;
+  readonly followSeconds: number;
+  /** Path of the private key of manifests. */
+  readonly manifestKey: string | undefined;
   readonly webhooks: boolean;
   readonly webhookKey: string | undefined;
   readonly webhookPrivate: boolean;
@@ -153,6 +171,13 @@ export function readConfig(environment: Environment = process.env): Config {
     fastReads: given.SWEEPBOOK_FAST_READS,
     restageRoots: Object.freeze(given.SWEEPBOOK_RESTAGE_ROOTS?.split(':') ?? []),
     suspicionJobs: given.SWEEPBOOK_SUSPICION_JOBS,
+    importFrom:
+      given.SWEEPBOOK_IMPORT_FROM === undefined ? undefined : resolve(given.SWEEPBOOK_IMPORT_FROM),
+    followSeconds: given.SWEEPBOOK_FOLLOW_SECONDS,
+    manifestKey:
+      given.SWEEPBOOK_MANIFEST_KEY === undefined
+        ? undefined
+        : resolve(given.SWEEPBOOK_MANIFEST_KEY),
     webhooks: given.SWEEPBOOK_WEBHOOKS,
     webhookKey: given.SWEEPBOOK_WEBHOOK_KEY,
     webhookPrivate: given.SWEEPBOOK_WEBHOOK_PRIVATE,

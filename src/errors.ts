@@ -30,6 +30,7 @@ export const errorCodes = [
   'STORE_UNAVAILABLE',
   'SOURCE_UNREADABLE',
   'SOURCE_CHANGED',
+  'SOURCE_NOT_ALLOWED',
   'FILE_LOST',
   'NO_SPACE',
   'UNAVAILABLE',

@@ -21,8 +21,10 @@ import { readEpoch } from './events/events.queries.ts';
 import { keepFolding } from './production/totals.service.ts';
 import { NoticeDelivery } from './notices/notice-delivery.ts';
 import { readWebhookKey } from './notices/signature.ts';
+import { greet } from './greeting.ts';
 import { serveHttp } from './server/http.ts';
 import { makeLog } from './server/log.ts';
+import { readForeign, type Foreign } from './storage/import-sources.ts';
 import { OpenStores } from './storage/open.ts';
 import { readStoreFile, type StoreFile } from './storage/store-file.ts';
 import { startWorkers } from './worker/start.ts';
@@ -74,7 +76,7 @@ async function databaseUrl(
   return postgres.url;
 }
 
-interface Base {
+interface Base extends Foreign {
   readonly db: Db;
   readonly jobs: JobQueue;
   readonly stores: OpenStores;
@@ -84,6 +86,7 @@ interface Base {
 async function openBase(config: Config, opened: Opened, log: Logger, owns: boolean): Promise<Base> {
   // First of all: who has made a mistake in it waits for no database.
   const stores = new OpenStores(storeFileOf(config).stores);
+  const foreign = readForeign(config);
   const url = await databaseUrl(config, opened, log, owns);
   if (config.migrate && owns) {
     const applied = await migrate(url);
@@ -111,7 +114,7 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
       log.warn({ error: hideSecrets(error.message) }, 'job queue: will try again'),
   });
   opened.add('job queue', () => jobs.close());
-  return { db: orm.em, jobs, stores, url };
+  return { db: orm.em, jobs, stores, ...foreign, url };
 }
 
 const storeFileOf = ({ stores }: Config): StoreFile =>
@@ -164,7 +167,7 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
   try {
     const base = await openBase(config, opened, log, true);
     const token = await prepareFirstStart(config, base, log);
-    const { db, jobs, stores, url } = base;
+    const { db, jobs, stores, imports, signer, url } = base;
     const doorbell = new Doorbell(db);
     const trouble = (message: string) =>
       log.warn({ error: hideSecrets(message) }, 'event feed: will try again');
@@ -210,6 +213,8 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
       leaseSeconds: config.leaseSeconds,
       retryBaseMs: config.retryBaseMs,
       webhooks,
+      imports,
+      signer,
       suspicionJobs: config.suspicionJobs,
       ring: () => {
         ring();
@@ -247,21 +252,6 @@ export async function serve(config: Config): Promise<void> {
   greet(config, running.address, running.token);
   log.info({ signal: await ended }, 'going down');
   await running.close();
-}
-
-/** For the person at the terminal; the log has it in JSON. */
-function greet(config: Config, address: string, token: string | undefined): void {
-  const lines = [
-    `Sweepbook is up: ${address}`,
-    ...(config.graphiql ? [`GraphiQL:        ${address}/graphiql`] : []),
-    ...(token === undefined
-      ? []
-      : [
-          `Operator token:  ${token}`,
-          `                 (shown this once; kept in ${join(config.home, 'operator-token')} for the command line)`,
-        ]),
-  ];
-  process.stderr.write(`\n${lines.join('\n')}\n\n`);
 }
 
 /** Runs one more worker, on this machine, for the server of the same database, until a signal ends it. */

@@ -90,6 +90,12 @@ export const policy = {
   },
   /** See which copies are suspicious, have one checked at once. */
   checkCopies: { OPERATOR: 'any', ADMIN: 'any' },
+  /** Import datasets of other sites. */
+  importDatasets: { IMPORTER: 'any', OPERATOR: 'any', ADMIN: 'any' },
+  /** Retry and cancel imports. */
+  handleImport: { IMPORTER: 'own', OPERATOR: 'any', ADMIN: 'any' },
+  /** How imports come along. */
+  readImports: { ...production, IMPORTER: 'own' },
   manageTokens: { ADMIN: 'any' },
 } as const satisfies Record<string, Partial<Record<AnyRole, Reach>>>;
 

@@ -3,6 +3,8 @@ import type { Viewer } from '../access/policy.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import type { EventFeed } from '../events/event-feed.ts';
+import type { Signer } from '../storage/ed25519.ts';
+import type { ImportSettings } from '../storage/import-sources.ts';
 import type { OpenStores } from '../storage/open.ts';
 import type { ProgressFeed } from './progress-feed.ts';
 
@@ -25,6 +27,10 @@ export interface Means {
     readonly isPrivateAllowed: boolean;
     readonly timeoutMs: number;
   };
+  /** Where imports come from and go to; undefined = this server imports nothing. */
+  readonly imports: ImportSettings | undefined;
+  /** What manifests are signed with, if they are. */
+  readonly signer: Signer | undefined;
   /** So many jobs that cannot read a copy have it checked. */
   readonly suspicionJobs: number;
   /** Something was committed: whoever follows looks now. */

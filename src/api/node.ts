@@ -10,6 +10,7 @@ export const nodeNames = [
   'Incident',
   'Webhook',
   'SuspiciousCopy',
+  'Import',
 ] as const;
 export type NodeName = (typeof nodeNames)[number];
 

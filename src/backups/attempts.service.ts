@@ -137,7 +137,9 @@ async function sourcesOf(tx: Db, fileId: number): Promise<string[]> {
   const found = await rows(
     tx,
     sql<{ path: string }>`
-    select path from replicas where file_id = ${fileId} and status = 'AVAILABLE' order by id desc limit 20`,
+    (select path from incoming_copies where file_id = ${fileId})
+    union all
+    (select path from replicas where file_id = ${fileId} and status = 'AVAILABLE' order by id desc limit 20)`,
   );
   return found.map((row) => row.path);
 }

@@ -137,6 +137,7 @@ interface DatasetDetails extends DatasetRow {
   readonly luminosity: number | null;
   readonly runRange: { readonly first: number; readonly last: number } | null;
   readonly backedUpAt: string | null;
+  readonly origin: { site: string; dataset: string; importedBy: string } | null;
   readonly sweep: {
     readonly isRunning: boolean;
     readonly requestedBy: string;
@@ -154,6 +155,7 @@ const showQuery = `query Dataset($name: String!) {
   dataset(name: $name) {
     ${rowFields} version treeName description waiverReason isAvailable confirmedCount luminosity
     runRange { first last }
+    origin { site dataset enteredAt importedBy sites manifestSha256 signedBy }
     sweep {
       isRunning requestedBy requestedAt finishedAt
       total confirmed copying requested failed lastError
@@ -168,7 +170,7 @@ async function showDataset(
 ): Promise<void> {
   const { dataset } = await client.call<{ dataset: DatasetDetails | null }>(showQuery, { name });
   if (dataset === null) throw noDataset(name);
-  const { badMark, runRange, sweep } = dataset;
+  const { badMark, runRange, sweep, origin } = dataset;
   await output.object(dataset, {
     name: dataset.name,
     kind: dataset.kind,
@@ -176,6 +178,8 @@ async function showDataset(
     'users see it': dataset.isAvailable ? 'yes' : 'no',
     bad: badMark && `${badMark.reason} (${badMark.markedBy}, ${badMark.markedAt})`,
     'backup waived': dataset.backupWaived ? (dataset.waiverReason ?? 'yes') : null,
+    'imported from':
+      origin && `${origin.site}, where it is ${origin.dataset}, by ${origin.importedBy}`,
     owner: dataset.owner,
     stream: dataset.stream,
     release: dataset.release,

@@ -8,7 +8,9 @@ import { addConfigCommand } from './config.ts';
 import { addContainerCommands } from './containers.ts';
 import { addDatasetCommands } from './datasets.ts';
 import { CliError, exitCode, exitCodeOf } from './exit-codes.ts';
+import { addExportCommand } from './export.ts';
 import { addFileCommands } from './files.ts';
+import { addImportCommands } from './imports.ts';
 import { addIncidentCommands } from './incidents.ts';
 import { addMigrateCommand } from './migrate.ts';
 import { complain, flushed } from './print.ts';
@@ -43,6 +45,8 @@ function makeProgram(): Command {
   addContainerCommands(program);
   addRunCommands(program);
   addFileCommands(program);
+  addExportCommand(program);
+  addImportCommands(program);
   addIncidentCommands(program);
   addStoreCommands(program);
   addAuditCommands(program);

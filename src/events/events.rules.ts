@@ -18,6 +18,7 @@ export const eventKinds = [
   'INCIDENT_STATUS',
   'REPLICA_STATUS',
   'COPY_SUSPICION',
+  'IMPORT_STATUS',
 ] as const;
 
 export type EventKind = (typeof eventKinds)[number];
@@ -29,6 +30,7 @@ const kindsOfProduction: ReadonlySet<EventKind> = new Set([
   'BACKUP_STATUS',
   'INCIDENT_STATUS',
   'REPLICA_STATUS',
+  'IMPORT_STATUS',
 ] as const);
 /** Whether others than production may see lines of this kind. */
 export const isForAll = (kind: EventKind): boolean => !kindsOfProduction.has(kind);

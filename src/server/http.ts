@@ -21,6 +21,7 @@ import { makeApollo } from './graphql.ts';
 import { fastHeader, fastRoad } from './fast-road.ts';
 import { FastReads } from './fast-reads.ts';
 import { serveHealth } from './health.ts';
+import { serveManifests } from './imports/routes.ts';
 import { limits } from './limits.ts';
 import { serveMetrics } from './metrics.ts';
 import { makeSchema } from './schema.ts';
@@ -57,6 +58,7 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   let sockets: ServedSockets | undefined;
   serveMetrics(app, means, viewerOf, () => sockets?.counts() ?? { sockets: 0, operations: 0 });
   serveExports(app, means, viewerOf);
+  await serveManifests(app, means, viewerOf);
   if (options.graphiql) await serveGraphiql(app);
   app.get('/', async (_request, reply) => reply.redirect('/graphiql', 302));
   const plainRoad = fastifyApolloHandler(apollo, {
@@ -168,7 +170,7 @@ function makeApp(
   app.setNotFoundHandler((request, reply) =>
     reply.code(404).send({
       code: 'NOT_FOUND',
-      message: `nothing at ${request.url.slice(0, 200)}: there are /graphql, /graphiql, /export, /healthz, /readyz and /metrics`,
+      message: `nothing at ${request.url.slice(0, 200)}: there are /graphql, /graphiql, /export, /imports, /healthz, /readyz and /metrics`,
       facts: {},
     }),
   );

@@ -34,6 +34,8 @@ export const limits = {
   /** Lists of files under way, of one principal and of all; each holds two pages of lines in memory. */
   exports: 32,
   exportsInAll: 96,
+  /** Manifests that one principal sends at once. */
+  manifests: 4,
   /** A reader of a list who takes nothing for so long has gone. */
   exportStallMs: 300_000,
   /** How long lists may take to end when the server goes down. */

@@ -82,6 +82,14 @@ import {
   IncidentItemResolver,
   IncidentResolver,
 } from '../incidents/incidents.resolver.ts';
+import { FollowedDatasetResolver, FollowRuleResolver } from '../imports/follow.resolver.ts';
+import { ImportProgressResolver } from '../imports/import-progress.resolver.ts';
+import {
+  DatasetOriginResolver,
+  findImportNode,
+  ImportMutations,
+  ImportResolver,
+} from '../imports/imports.resolver.ts';
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
@@ -118,6 +126,8 @@ class NodeResolver {
         return findWebhookNode(context, key.id);
       case 'SuspiciousCopy':
         return findSuspicionNode(context, key.id);
+      case 'Import':
+        return findImportNode(context, key.id);
     }
   }
 }
@@ -196,6 +206,14 @@ const incidentResolvers = [
   FileChecksResolver,
 ];
 const noticeResolvers = [WebhookResolver, SuspicionResolver, AuditsResolver];
+const importResolvers = [
+  ImportResolver,
+  ImportMutations,
+  ImportProgressResolver,
+  DatasetOriginResolver,
+  FollowRuleResolver,
+  FollowedDatasetResolver,
+];
 const exportResolvers = [ExportResolver, ContainerExportResolver];
 
 /** The whole schema; schema.graphql is printed from it. */
@@ -211,6 +229,7 @@ export function makeSchema(): GraphQLSchema {
       ...containerResolvers,
       ...productionResolvers,
       ...incidentResolvers,
+      ...importResolvers,
       ...noticeResolvers,
       ...exportResolvers,
     ],

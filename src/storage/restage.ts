@@ -1,10 +1,11 @@
-import { link, mkdir, realpath, rename, rm } from 'node:fs/promises';
-import { dirname, join, resolve, sep } from 'node:path';
+import { mkdir, rm } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { SweepbookError, systemCode } from '../errors.ts';
 import type { Expected, MassStore, PutOptions, StoreAnswer } from './contract.ts';
 import { syncFolder } from './copy-file.ts';
 import { judge } from './judge.ts';
-import { readBack, statOf } from './read-back.ts';
+import { give, realFolderBelow } from './place-file.ts';
+import { readBack } from './read-back.ts';
 
 export interface Restage {
   readonly store: MassStore;
@@ -42,7 +43,7 @@ export async function restage(wanted: Restage): Promise<StoreAnswer> {
     const doubt = judge(expected, answer);
     if (doubt) throw doubt;
     options.signal?.throwIfAborted();
-    await give(temporary, path);
+    await give(temporary, path, (cause) => taken(path, cause));
     await syncFolder(folder);
     return answer;
   } catch (error) {
@@ -65,32 +66,13 @@ const mostEarlier = 20;
 
 /** The folder of a path, if it really lies below a root that this host gives away. */
 async function folderBelow(roots: readonly string[], path: string): Promise<string> {
-  const folder = dirname(resolve(path));
-  let there = folder;
-  while ((await statOf(there)) === undefined && dirname(there) !== there) there = dirname(there);
-  const real = join(await realpath(there), folder.slice(there.length));
-  for (const root of roots) {
-    const real0 = await realpath(root).catch(() => undefined);
-    if (real0 !== undefined && (real === real0 || real.startsWith(real0 + sep))) return real;
-  }
+  const real = await realFolderBelow(roots, path);
+  if (real !== undefined) return real;
   throw new SweepbookError(
     'FORBIDDEN',
-    `${folder} is not below a folder that workers may write to here: name one in SWEEPBOOK_RESTAGE_ROOTS`,
+    `${dirname(resolve(path))} is not below a folder that workers may write to here: name one in SWEEPBOOK_RESTAGE_ROOTS`,
     { path, roots },
   );
-}
-
-/** link() never replaces anything; a file system without hard links gets a look and a rename. */
-async function give(temporary: string, path: string): Promise<void> {
-  try {
-    await link(temporary, path);
-  } catch (error) {
-    const code = systemCode(error) ?? '';
-    if (code === 'EEXIST') throw taken(path, error);
-    if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(code)) throw error;
-    if (await statOf(path)) throw taken(path, error);
-    await rename(temporary, path);
-  }
 }
 
 function taken(path: string, cause: unknown): SweepbookError {

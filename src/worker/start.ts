@@ -3,7 +3,10 @@ import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { Auditor } from './auditor.ts';
+import type { ImportSettings } from '../storage/import-sources.ts';
 import { CopyChecker } from './copy-checker.ts';
+import { FollowWorker } from './follower.ts';
+import { ImportWorker } from './importer.ts';
 import { RecoveryWorker } from './recovery.ts';
 import type { WorkerLog } from './log.ts';
 import { StoreWatch } from './store-watch.ts';
@@ -19,12 +22,24 @@ interface Means {
   readonly db: Db;
   readonly jobs: JobQueue;
   readonly stores: OpenStores;
+  readonly imports: ImportSettings | undefined;
 }
 
-/** One worker for backups, one for what incidents ask for, one that reads suspicious copies. */
+/** Only where the folder of imports is. */
+function importParts(
+  { site, followSeconds }: Config,
+  common: Omit<ConstructorParameters<typeof ImportWorker>[0], 'site'>,
+) {
+  return [
+    new ImportWorker({ ...common, site }),
+    new FollowWorker({ ...common, site, followSeconds }),
+  ];
+}
+
+/** One worker for backups, one for what incidents ask for, one that reads suspicious copies, two for imports. */
 export function startWorkers(
   config: Config,
-  { db, jobs, stores }: Means,
+  { db, jobs, stores, imports }: Means,
   log: WorkerLog,
   onChange: () => void,
 ): Workers {
@@ -47,6 +62,7 @@ export function startWorkers(
     new StoreWatch({ ...common, name: backups.name }),
     new CopyChecker(common),
     new Auditor({ ...common, name: backups.name }),
+    ...(imports ? importParts(config, { ...common, imports, name: backups.name }) : []),
   ];
   for (const part of parts) part.start();
   return {

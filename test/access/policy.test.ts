@@ -25,6 +25,7 @@ const everybody: AnyRole[] = [
 ];
 const producers: AnyRole[] = ['PRODUCER', 'OPERATOR', 'ADMIN'];
 const backers: AnyRole[] = ['PRODUCER', 'IMPORTER', 'OPERATOR', 'ADMIN'];
+const importers: AnyRole[] = ['IMPORTER', 'OPERATOR', 'ADMIN'];
 const operators: AnyRole[] = ['OPERATOR', 'ADMIN'];
 const admins: AnyRole[] = ['ADMIN'];
 const tokenHolders = everybody.filter((role) => role !== 'ANONYMOUS');
@@ -71,6 +72,10 @@ const queries: Record<string, Row> = {
   webhooks: { may: tokenHolders, ask: () => page },
   storeAudits: { may: operators, ask: () => '{ state }' },
   suspiciousCopies: { may: operators, ask: () => page },
+  import: { may: everybody, ask: () => '(id: "1") { status }' },
+  imports: { may: backers, ask: () => page },
+  followRule: { may: everybody, ask: () => '(id: "1") { site }' },
+  followRules: { may: backers, ask: () => page },
 };
 
 /** A step on a dataset that is not the caller's, and on one that is. */
@@ -170,6 +175,15 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
     may: tokenHolders,
     ask: () => '(input: { lfn: "/policy/safe", url: "/x", error: "EIO", job: "1" }) { isNew }',
   },
+  importDataset: {
+    may: importers,
+    ask: () => '(input: { from: "nowhere", dataset: "x" }) { changed }',
+  },
+  createFollowRule: { may: importers, ask: () => '(input: { site: "nowhere" }) { changed }' },
+  lookNow: { may: importers, ask: () => '(id: "999") { changed }' },
+  deleteFollowRule: { may: importers, ask: () => '(id: "999") { changed }' },
+  cancelImport: { may: importers, ask: () => '(input: { import: "999" }) { changed }' },
+  retryImport: { may: importers, ask: () => '(import: "999") { changed }' },
   checkSuspiciousCopy: { may: operators, ask: () => '(id: "x") { changed }' },
   createToken: { may: admins, ask: () => '(input: { principal: "x", roles: [USER] }) { token }' },
   revokeToken: { may: admins, ask: () => '(prefix: "000000000000") { changed }' },
@@ -181,6 +195,7 @@ const subscriptions: Record<string, Row> = {
   containerChanged: { may: everybody, ask: () => '(after: $after) { container { name } }' },
   backupProgress: { may: backers, ask: () => '{ status }' },
   incidentChanged: { may: producers, ask: () => '(after: $after) { to }' },
+  importProgress: { may: backers, ask: () => '(import: "1") { status }' },
   incidentProgress: { may: producers, ask: () => '(incident: "1") { status }' },
 };
 
@@ -225,6 +240,13 @@ beforeAll(async () => {
   await register(operator, placed);
   const loss = { volume: 'policy', reason: 'a test' };
   await mutate(operator, 'reportStorageLoss', loss);
+  await server.database.sql(`
+    insert into import_receipts default values;
+    insert into import_files (import_id, line, lfn, size_bytes, adler32, runs, urls)
+    values (1, 2, '/policy/foreign', 1, '00000001', '[]', '{}');
+    insert into imports (id, dataset_name, source_site, origin, manifest_sha256, store_id, file_count, size_bytes,
+      event_count, run_count, requested_by)
+    select 1, 'policy-foreign', 'SLAC', '{}', repeat('0', 64), min(id), 1, 1, 0, 0, 'somebody-IMPORTER' from mass_stores`);
 });
 afterAll(() => server.close());
 

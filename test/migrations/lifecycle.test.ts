@@ -5,6 +5,11 @@ import { roles } from '../../src/access/policy.ts';
 import { backupSteps, backupStatuses } from '../../src/backups/backups.rules.ts';
 import { replicaStatuses, replicaSteps } from '../../src/files/files.rules.ts';
 import {
+  importFileStatuses,
+  importStatuses,
+  importSteps,
+} from '../../src/imports/imports.rules.ts';
+import {
   findings,
   incidentStatuses,
   incidentSteps,
@@ -38,6 +43,7 @@ test.each<[string, readonly Step<string>[]]>([
   ['replica', replicaSteps],
   ['incident', incidentSteps],
   ['suspicion', suspicionSteps],
+  ['import', importSteps],
 ])('the database knows the steps of a %s that the rules know', async (noun, steps) => {
   const rows = await database.sql<{ step: string }>(
     `select from_state || ' > ' || to_state as step from lifecycle where noun = $1`,
@@ -49,7 +55,7 @@ test.each<[string, readonly Step<string>[]]>([
 
 test('the database knows no other noun with a life', async () => {
   const nouns = await database.sql(`select distinct noun from lifecycle order by noun`);
-  const known = ['backup', 'dataset', 'incident', 'replica', 'run', 'suspicion'];
+  const known = ['backup', 'dataset', 'import', 'incident', 'replica', 'run', 'suspicion'];
   expect(nouns).toEqual(known.map((noun) => ({ noun })));
 });
 
@@ -81,6 +87,8 @@ test.each<[string, string, readonly string[]]>([
   ['incident_items', 'finding', findings],
   ['incident_items', 'status', itemStatuses],
   ['suspicions', 'state', suspicionStates],
+  ['imports', 'status', importStatuses],
+  ['import_files', 'status', importFileStatuses],
   ['webhooks', 'kinds', noticeKinds],
   ['webhooks', 'scope', webhookScopes],
   ['webhooks', 'status', webhookStatuses],

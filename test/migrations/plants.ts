@@ -1,5 +1,6 @@
 import { containerPlants } from './container-plants.ts';
 import { backup, dataset, file, incident, merge, replica, run } from './world.ts';
+import { importPlants } from './imports.world.ts';
 import { suspicionPlants } from './suspicions.world.ts';
 
 const set = (lfn: string, columns: string) =>
@@ -382,4 +383,5 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
     /^I4: incident \d+: event \d+ goes from OPEN to CLOSED, and it was UNDONE$/,
   ],
   ...suspicionPlants,
+  ...importPlants,
 };

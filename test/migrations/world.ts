@@ -1,4 +1,5 @@
 import type { TestDatabase } from '../support/database.ts';
+import { importSteps } from './imports.world.ts';
 import { suspicionSteps } from './suspicions.world.ts';
 
 /** What a statement calls a row by: `dataset('closed')` is a subselect of its id. */
@@ -197,6 +198,7 @@ const steps: readonly string[] = [
   checkClaimed('/merged/back') + checkedAs('/merged/back') + back('/merged/back'),
   restored('/merged/back'),
   ...suspicionSteps,
+  ...importSteps,
 ];
 
 /** Fills a migrated database; each step is one transaction. */

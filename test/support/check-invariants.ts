@@ -2,6 +2,7 @@ import pg from 'pg';
 import { containerChecks } from './invariants-of-containers.ts';
 import { contentChecks, type Check } from './invariants-of-contents.ts';
 import { eventChecks } from './invariants-of-events.ts';
+import { importChecks } from './invariants-of-imports.ts';
 import { incidentChecks } from './invariants-of-incidents.ts';
 
 /** Findings of one check that are told; the rest is counted. */
@@ -12,6 +13,7 @@ export const allChecks: readonly Check[] = [
   ...eventChecks,
   ...containerChecks,
   ...incidentChecks,
+  ...importChecks,
 ];
 
 /**

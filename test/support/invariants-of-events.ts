@@ -1,6 +1,7 @@
 import { backupSteps } from '../../src/backups/backups.rules.ts';
 import { datasetSteps } from '../../src/datasets/datasets.rules.ts';
 import type { Step } from '../../src/events/events.rules.ts';
+import { importSteps } from '../../src/imports/imports.rules.ts';
 import { incidentSteps } from '../../src/incidents/incidents.rules.ts';
 import { suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
 import { runSteps } from '../../src/runs/runs.rules.ts';
@@ -56,6 +57,14 @@ const lives: readonly Life[] = [
     id: `(facts ->> 'suspicionId')::bigint`,
     kind: 'COPY_SUSPICION',
     steps: suspicionSteps,
+  },
+  {
+    noun: 'import',
+    table: 'imports',
+    status: 'status',
+    id: `(facts ->> 'importId')::bigint`,
+    kind: 'IMPORT_STATUS',
+    steps: importSteps,
   },
 ];
 

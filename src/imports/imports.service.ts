@@ -1,0 +1,126 @@
+import { demand, type Viewer } from '../access/policy.ts';
+import type { Db } from '../database/orm.ts';
+import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
+import { inTransaction } from '../database/transaction.ts';
+import { SweepbookError } from '../errors.ts';
+import { retryInTransaction } from './accept.service.ts';
+import { step, type ImportStatus } from './imports.rules.ts';
+
+export interface ImportChange {
+  readonly importId: number;
+  readonly changed: boolean;
+}
+
+interface Locked {
+  readonly id: number;
+  readonly status: ImportStatus;
+  readonly requestedBy: string;
+}
+
+async function lockImport(tx: Db, viewer: Viewer, id: number): Promise<Locked> {
+  if (viewer.roles.includes('ANONYMOUS')) demand(viewer, 'handleImport');
+  const found = await firstRow(
+    tx,
+    sql<Locked>`select id, status, requested_by as "requestedBy" from imports where id = ${id} for no key update`,
+  );
+  demand(viewer, 'handleImport', found?.requestedBy ?? viewer.principal);
+  if (found) return found;
+  throw new SweepbookError('NOT_FOUND', `no import ${id}: look at "import list"`, { import: id });
+}
+
+/**
+ * Calls an import off: nothing of it is entered, and workers remove from disk what it brought. What a mass store has
+ * confirmed stays there, and is not fetched again by a later import. ILLEGAL_TRANSITION once it is entered.
+ */
+export async function cancelImport(
+  db: Db,
+  viewer: Viewer,
+  id: number,
+  reason: string | null | undefined,
+): Promise<ImportChange> {
+  const actor = { principal: viewer.principal, reason: reason?.trim() };
+  return inTransaction(db, actor, async (tx) => {
+    const { status } = await lockImport(tx, viewer, id);
+    if (step(id, status, 'CANCELLED') === 'done') return { importId: id, changed: false };
+    await rows(tx, sql`update imports set status = 'CANCELLED' where id = ${id}`);
+    // Nobody is to look for copies that are being removed.
+    await rows(
+      tx,
+      sql`update backup_records b set status = 'FAILED', last_error_code = 'SOURCE_UNREADABLE',
+          last_error = ${`import ${id} was cancelled`}
+        from import_files x join incoming_copies c on c.file_id = x.file_id
+        where x.import_id = ${id} and x.is_brought and b.file_id = x.file_id and b.status = 'REQUESTED'`,
+    );
+    return { importId: id, changed: true };
+  });
+}
+
+/** Tries again what FAILED, and at once what waits for its next attempt. ILLEGAL_TRANSITION when it is over. */
+export async function retryImport(db: Db, viewer: Viewer, id: number): Promise<ImportChange> {
+  return inTransaction(db, viewer, async (tx) => {
+    const { status } = await lockImport(tx, viewer, id);
+    step(id, status, 'RUNNING');
+    return { importId: id, changed: await retryInTransaction(tx, id) };
+  });
+}
+
+/** A file on disk that a cancelled import has brought. */
+export interface BroughtFile {
+  readonly id: number;
+  readonly path: string;
+}
+
+/** What is to be removed from disk: brought by a cancelled import, and not a copy that counts meanwhile. */
+export async function broughtByCancelled(db: Db, most: number): Promise<BroughtFile[]> {
+  return rows(
+    db.fork(),
+    sql<BroughtFile>`
+    select x.id, x.path from import_files x join imports i on i.id = x.import_id
+    where x.is_brought and i.status = 'CANCELLED'
+      -- Whoever fetches it still may be giving it its name right now.
+      and not (x.status = 'FETCHING' and x.lease_until > clock_timestamp()) order by x.id limit ${most}`,
+  );
+}
+
+/**
+ * Takes a brought file out of the books before its bytes go: no backup is made of it any more, and nobody enters it.
+ * false = it counts as a copy by now, and stays.
+ */
+export async function giveUpBrought(db: Db, { id, path }: BroughtFile): Promise<boolean> {
+  return inTransaction(db, { principal: 'sweepbook' }, async (tx) => {
+    await rows(tx, sql`select 1 from import_files where id = ${id} for update`);
+    await rows(
+      tx,
+      sql`delete from incoming_copies c using import_files x
+        where x.id = ${id} and c.file_id = x.file_id and c.path = x.path`,
+    );
+    const kept = await firstRow(
+      tx,
+      sql`select 1 from import_files x join replicas p on p.file_id = x.file_id
+        where x.id = ${id} and p.path = ${path} and p.status <> 'LOST'`,
+    );
+    return kept === undefined;
+  });
+}
+
+/** The bytes are gone, or stay for good. */
+export async function forgetBrought(db: Db, ids: readonly number[]): Promise<number> {
+  return changedRows(
+    db.fork(),
+    sql`update import_files set is_brought = false, path = null, fetched_bytes = 0
+      where id = any (${ids}::bigint[]) returning id`,
+  );
+}
+
+/** Which of these files nobody will fetch any more: their parts can go. */
+export async function overFiles(db: Db, ids: readonly number[]): Promise<number[]> {
+  const open = await rows(
+    db.fork(),
+    sql<{ id: number }>`
+    select x.id from import_files x join imports i on i.id = x.import_id
+    where x.id = any (${ids}::bigint[]) and i.status in ('RUNNING', 'FAILED')
+      and x.status in ('WAITING', 'FETCHING', 'FAILED')`,
+  );
+  const wanted = new Set(open.map((row) => row.id));
+  return ids.filter((id) => !wanted.has(id));
+}

@@ -1,0 +1,165 @@
+import { createWriteStream } from 'node:fs';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { demand, type Viewer } from '../../access/policy.ts';
+import type { Means } from '../../api/context.ts';
+import { badInput, SweepbookError } from '../../errors.ts';
+import { importDataset, withSpool } from '../../imports/import-dataset.service.ts';
+import { manifestLimits } from '../../imports/manifest.ts';
+import { exportable, manifestText } from '../../imports/manifest-writer.ts';
+import { receiveManifest, type ReceiveOptions } from '../../imports/receive.service.ts';
+import { chosenEncoding } from '../export/encoding.ts';
+import { RunningExports, sendList } from '../export/send.ts';
+import { limits } from '../limits.ts';
+
+type Query = Record<string, unknown>;
+interface NamedDataset {
+  Params: { name: string };
+}
+
+/** Manifests out (who may see the dataset may have its manifest) and in (for importers). */
+export async function serveManifests(
+  app: FastifyInstance,
+  means: Means,
+  viewerOf: (request: FastifyRequest) => Viewer,
+): Promise<void> {
+  const running = new RunningExports();
+  app.addHook('preClose', () => running.end());
+  app.get<NamedDataset>('/export/datasets/:name/manifest', async (request, reply) => {
+    const viewer = viewerOf(request);
+    const encoding = chosenEncoding(request.headers['accept-encoding']);
+    if (encoding === undefined) {
+      throw badInput(
+        'Accept-Encoding',
+        request.headers['accept-encoding'],
+        'zstd, gzip or identity',
+      );
+    }
+    const dataset = await exportable(means.db, viewer, request.params.name);
+    const headers = {
+      vary: 'Authorization, Accept-Encoding',
+      // Another one each time: it says when it was written.
+      'cache-control': 'no-store',
+      'content-type': 'application/x-ndjson; charset=utf-8',
+      'x-content-type-options': 'nosniff',
+      'x-sweepbook-count': String(dataset.fileCount),
+    };
+    if (request.method === 'HEAD') return reply.headers(headers).send();
+    const place = running.enter(viewer.principal);
+    try {
+      let files = 0;
+      const text = manifestText(means, viewer, dataset, () => files++);
+      await sendList(request, reply, {
+        headers,
+        text,
+        encoding,
+        signal: place.signal,
+        count: () => files,
+      });
+    } finally {
+      place.leave();
+    }
+    return reply;
+  });
+
+  await app.register(async (scope) => serveReceiving(scope, means, viewerOf));
+}
+
+/** In a scope of its own: here alone a body is taken as it comes, of whatever size the limits of manifests allow. */
+async function serveReceiving(
+  scope: FastifyInstance,
+  means: Means,
+  viewerOf: (request: FastifyRequest) => Viewer,
+): Promise<void> {
+  scope.removeAllContentTypeParsers();
+  scope.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
+  const receiving = new Map<string, number>();
+  scope.post<{ Querystring: Query }>('/imports', async (request) => {
+    const viewer = viewerOf(request);
+    demand(viewer, 'importDatasets');
+    const leave = enter(receiving, viewer.principal);
+    try {
+      const options = optionsOf(request.query);
+      const { from, dataset } = request.query;
+      const received =
+        from === undefined
+          ? await withSpool(means, async (path) => {
+              await spool(request, path);
+              return receiveManifest(means, viewer, path, options);
+            })
+          : await importDataset(means, viewer, {
+              ...options,
+              from: textOf('from', from),
+              dataset: textOf('dataset', dataset),
+            });
+      if (received.changed) means.ring();
+      return received;
+    } finally {
+      leave();
+    }
+  });
+}
+
+/** A manifest takes disk and time while it comes in: each of us a few at once. */
+function enter(receiving: Map<string, number>, principal: string): () => void {
+  const now = receiving.get(principal) ?? 0;
+  if (now >= limits.manifests) {
+    throw new SweepbookError(
+      'RATE_LIMITED',
+      `${principal} has ${limits.manifests} manifests under way: wait until one has been taken`,
+      { most: limits.manifests },
+    );
+  }
+  receiving.set(principal, now + 1);
+  return () => {
+    const left = (receiving.get(principal) ?? 1) - 1;
+    if (left > 0) receiving.set(principal, left);
+    else receiving.delete(principal);
+  };
+}
+
+/** The body to disk first, as fast as it comes: what is slow waits for nobody's connection. */
+async function spool(request: FastifyRequest, path: string): Promise<void> {
+  const body = request.body as Readable | undefined | null;
+  if (!body || typeof body.pipe !== 'function') {
+    throw badInput('body', null, 'send the manifest, packed (gzip, zstd) or not');
+  }
+  const most = manifestLimits.packedBytes;
+  let bytes = 0;
+  await pipeline(
+    body,
+    async function* (chunks: AsyncIterable<Buffer>) {
+      for await (const chunk of chunks) {
+        bytes += chunk.length;
+        if (bytes > most)
+          throw badInput('body', bytes, `at most ${most} bytes: pack it (gzip, zstd)`);
+        yield chunk;
+      }
+    },
+    createWriteStream(path, { flags: 'wx', mode: 0o600 }),
+  );
+  if (bytes === 0) throw badInput('body', '', 'send the manifest, packed (gzip, zstd) or not');
+}
+
+function textOf(field: string, value: unknown): string {
+  if (typeof value === 'string' && value !== '') return value;
+  throw badInput(field, value, 'one value, once');
+}
+
+const known = new Set(['dryRun', 'name', 'store', 'from', 'dataset']);
+
+function optionsOf(query: Query): ReceiveOptions {
+  const strange = Object.keys(query).find((field) => !known.has(field));
+  if (strange !== undefined)
+    throw badInput(strange, query[strange], `known are ${[...known].join(', ')}`);
+  const { dryRun, name, store } = query;
+  if (dryRun !== undefined && dryRun !== 'true' && dryRun !== 'false') {
+    throw badInput('dryRun', dryRun, 'true or false');
+  }
+  return {
+    dryRun: dryRun === 'true',
+    name: name === undefined ? undefined : textOf('name', name),
+    store: store === undefined ? undefined : textOf('store', store),
+  };
+}

@@ -1,0 +1,252 @@
+import { mkdir, rm, stat } from 'node:fs/promises';
+import type { JobQueue } from '../database/jobs.ts';
+import type { Db } from '../database/orm.ts';
+import { messageOf, SweepbookError } from '../errors.ts';
+import { advanceImports } from '../imports/advance.service.ts';
+import {
+  announcePlacing,
+  claimFetches,
+  failFetch,
+  recordBrought,
+  renewFetches,
+  type FetchClaim,
+} from '../imports/fetches.service.ts';
+import {
+  broughtByCancelled,
+  forgetBrought,
+  giveUpBrought,
+  overFiles,
+} from '../imports/imports.service.ts';
+import { discardForgotten } from '../imports/receive.service.ts';
+import {
+  fetchImport,
+  isThere,
+  listParts,
+  partFolder,
+  removeBrought,
+} from '../storage/fetch-import.ts';
+import { sourceOf, type ImportSettings } from '../storage/import-sources.ts';
+import type { WorkerLog } from './log.ts';
+
+export interface ImportOptions {
+  readonly db: Db;
+  readonly jobs: JobQueue;
+  readonly imports: ImportSettings;
+  readonly log: WorkerLog;
+  /** As it stands in events. */
+  readonly name: string;
+  /** Of this host: where the volume of imports is. */
+  readonly site: string;
+  readonly concurrency: number;
+  readonly leaseSeconds: number;
+  readonly retryBaseMs: number;
+  readonly shutdownSeconds: number;
+  readonly onChange: () => void;
+}
+
+interface InHand {
+  readonly claim: FetchClaim;
+  readonly abort: AbortController;
+  bytes: number;
+}
+
+const pollMs = 1000;
+const beatMs = 1000;
+const tidyMs = 3_600_000;
+
+/**
+ * Fetches what imports wait for, moves imports on, and removes what cancelled ones brought. Its work is in the tables:
+ * a claim is one statement with a lease, and what a dead worker left is claimed again when its lease is over.
+ */
+export class ImportWorker {
+  private readonly o: ImportOptions;
+  private readonly inHand = new Map<number, InHand>();
+  private readonly running = new Set<Promise<void>>();
+  private beatTimer: NodeJS.Timeout | undefined;
+  private draining = false;
+  private wakeUp: (() => void) | undefined;
+  private loop: Promise<void> = Promise.resolve();
+  private lastBeatAt = Date.now();
+  private advanceAt = 0;
+  private tidyAt = 0;
+
+  constructor(options: ImportOptions) {
+    this.o = options;
+  }
+
+  start(): void {
+    const ms = Math.min(beatMs, (this.o.leaseSeconds * 1000) / 3);
+    let busy = false;
+    this.beatTimer = setInterval(() => {
+      if (busy) return;
+      busy = true;
+      void this.beat().finally(() => (busy = false));
+    }, ms);
+    this.loop = this.run();
+  }
+
+  /** There may be work: look now. */
+  ring(): void {
+    this.wakeUp?.();
+  }
+
+  /** Takes nothing more; what is under way is given back at once, and goes on where it ended. */
+  async stop(): Promise<void> {
+    this.draining = true;
+    this.ring();
+    await this.loop;
+    for (const item of this.inHand.values()) item.abort.abort(stopped);
+    await Promise.allSettled(this.running);
+    clearInterval(this.beatTimer);
+  }
+
+  private async run(): Promise<void> {
+    await mkdir(partFolder(this.o.imports.area), { recursive: true }).catch(() => undefined);
+    while (!this.draining) {
+      let did = 0;
+      try {
+        did = (await this.advance()) + (await this.takeFetches()) + (await this.cleanUp());
+      } catch (error) {
+        this.o.log.warn({ error: messageOf(error) }, 'import: will try again');
+      }
+      if (did === 0 && !this.draining) await this.sleep();
+    }
+  }
+
+  private sleep(): Promise<void> {
+    return new Promise((resolve) => {
+      // Rung too early for a look: it comes when its time has come.
+      const early = this.advanceAt - Date.now();
+      const timer = setTimeout(resolve, early > 0 ? Math.min(early, pollMs) : pollMs);
+      this.wakeUp = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /** A look at an import of a million files takes a while: then there are fewer looks. */
+  private async advance(): Promise<number> {
+    if (Date.now() < this.advanceAt) return 0;
+    const { db, jobs, imports } = this.o;
+    // An area that is not mounted holds nothing: that must not be taken for lost copies.
+    await stat(partFolder(imports.area));
+    const begunAt = Date.now();
+    const moved = await advanceImports({ db, jobs, isThere });
+    this.advanceAt = Date.now() + 5 * (Date.now() - begunAt);
+    if (moved > 0) this.o.onChange();
+    return moved;
+  }
+
+  private async takeFetches(): Promise<number> {
+    const free = this.o.concurrency - this.inHand.size;
+    if (free <= 0 || this.draining) return 0;
+    const claims = await claimFetches(this.o.db, this.o.name, this.o.leaseSeconds, free);
+    for (const claim of claims) {
+      const item: InHand = { claim, abort: new AbortController(), bytes: 0 };
+      this.inHand.set(claim.id, item);
+      const work = this.work(item).finally(() => {
+        this.inHand.delete(claim.id);
+        this.running.delete(work);
+        this.o.onChange();
+        this.ring();
+      });
+      this.running.add(work);
+    }
+    return claims.length;
+  }
+
+  private async work(item: InHand): Promise<void> {
+    const { claim, abort } = item;
+    const { db, jobs, imports, log, site } = this.o;
+    const facts = { import: claim.importId, lfn: claim.lfn, attempt: claim.attempt };
+    try {
+      const { path, from } = await fetchImport({
+        ...claim,
+        source: sourceOf(imports, claim.sourceSite),
+        area: imports.area,
+        signal: abort.signal,
+        onProgress: (bytes) => (item.bytes = bytes),
+        announce: (place) => announcePlacing(db, claim, place),
+      });
+      await recordBrought(db, jobs, claim, { path, from, site, volume: imports.volume });
+      log.info({ ...facts, from }, 'import: a file is here');
+    } catch (error) {
+      await this.failed(item, error, facts);
+    }
+  }
+
+  private async failed({ claim, abort }: InHand, error: unknown, facts: object): Promise<void> {
+    const { db, log, retryBaseMs } = this.o;
+    const isInnocent = abort.signal.aborted && abort.signal.reason === stopped;
+    const refusal =
+      error instanceof SweepbookError ? error : new SweepbookError('INTERNAL', messageOf(error));
+    if (refusal.code === 'LEASE_LOST') {
+      log.warn({ ...facts, reason: refusal.message }, 'import: overtaken, or called off');
+      this.tidyAt = 0;
+      return;
+    }
+    const { code, message } = refusal;
+    try {
+      const next = await failFetch(db, claim, { code, message, isInnocent }, retryBaseMs);
+      if (!isInnocent)
+        log.warn({ ...facts, code, reason: message, next }, 'import: a file could not be fetched');
+    } catch (failure) {
+      // The lease runs out, and the file is taken again.
+      log.warn({ ...facts, error: messageOf(failure) }, 'import: could not be recorded');
+    }
+  }
+
+  /** Removes from disk what cancelled imports brought, and parts that nobody goes on with. */
+  private async cleanUp(): Promise<number> {
+    const { db, imports } = this.o;
+    const brought = await broughtByCancelled(db, 200);
+    const gone: number[] = [];
+    for (const file of brought) {
+      if (await giveUpBrought(db, file)) await removeBrought(imports.area, file.path);
+      gone.push(file.id);
+    }
+    if (gone.length > 0) await forgetBrought(db, gone);
+    if (gone.length > 0 || Date.now() - this.tidyAt > tidyMs) await this.tidyParts();
+    return gone.length;
+  }
+
+  private async tidyParts(): Promise<void> {
+    const { db, imports } = this.o;
+    this.tidyAt = Date.now();
+    await discardForgotten(db);
+    const parts = (await listParts(imports.area)).filter((part) => !this.inHand.has(part.id));
+    const over = new Set(
+      await overFiles(
+        db,
+        parts.map((part) => part.id),
+      ),
+    );
+    for (const part of parts) if (over.has(part.id)) await rm(part.path, { force: true });
+  }
+
+  /** Keeps leases alive and tells how far; whoever has lost his lease, or whose import was called off, stops. */
+  private async beat(): Promise<void> {
+    const items = [...this.inHand.values()];
+    const { db, leaseSeconds, log } = this.o;
+    try {
+      const held = await renewFetches(db, items, leaseSeconds);
+      this.lastBeatAt = Date.now();
+      for (const item of items) {
+        if (held.has(item.claim.id) || !this.inHand.has(item.claim.id)) continue;
+        item.abort.abort(overtaken);
+      }
+    } catch (error) {
+      if (Date.now() - this.lastBeatAt > leaseSeconds * 1000) {
+        for (const item of items) item.abort.abort(overtaken);
+      }
+      log.warn({ error: messageOf(error) }, 'import: will try again');
+    }
+  }
+}
+
+const stopped = new Error('the worker is being stopped');
+const overtaken = new SweepbookError(
+  'LEASE_LOST',
+  'the lease has run out, or the import was called off',
+);

@@ -1,0 +1,120 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { mutate } from '../support/scene.ts';
+import { startTestServer, type TestServer } from '../support/server.ts';
+import { until } from '../support/until.ts';
+import { closedDataset, openDoor, startProducer, writeImportFile, type Door } from './sites.ts';
+
+let folder: string;
+let door: Door;
+let producer: TestServer;
+let site: TestServer;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'sweepbook-imports-'));
+  door = await openDoor(join(folder, 'store'));
+  producer = await startProducer(door, join(folder, 'store'));
+  const token = join(folder, 'token');
+  // As everybody has it: it sees what is published, and nothing else.
+  writeFileSync(token, await producer.tokenOf('tier-a', 'USER'));
+  const imports = writeImportFile(join(folder, 'site'), {
+    read: [`${door.address}/`],
+    server: producer.address,
+    token: { file: token },
+  });
+  site = await startTestServer({
+    SWEEPBOOK_SITE: 'IN2P3',
+    SWEEPBOOK_IMPORT_FROM: imports,
+    SWEEPBOOK_FOLLOW_SECONDS: '1',
+  });
+});
+afterAll(async () => {
+  await site?.close();
+  await producer?.close();
+  await door?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+interface Followed {
+  name: string;
+  badReason: string | null;
+  isMarked: boolean;
+  error: string | null;
+  import: { status: string } | null;
+}
+
+async function followed(): Promise<Followed[]> {
+  const { followRules } = await site.operator.call<{
+    followRules: { nodes: { datasets: { nodes: Followed[] } }[] };
+  }>(
+    `{ followRules { nodes { datasets { nodes { name badReason isMarked error import { status } } } } } }`,
+  );
+  return followRules.nodes[0]?.datasets.nodes ?? [];
+}
+
+const seen = async (name: string) => {
+  const { data, errors } = await site.anonymous.raw(
+    'query ($name: String!) { dataset(name: $name) { name } }',
+    { name },
+  );
+  return (
+    errors?.[0]?.message ?? ((data as { dataset: object | null }).dataset ? 'seen' : 'not there')
+  );
+};
+
+test('what matches is imported, now and later; what is called bad there is bad here, and good again with it', async () => {
+  await closedDataset(producer.operator, 'skim-1', { fileCount: 1, firstRun: 100 });
+  await closedDataset(producer.operator, 'other-1', { fileCount: 1, firstRun: 200 });
+  const importer = await site.as('importer', 'IMPORTER');
+  await mutate(importer, 'createFollowRule', {
+    site: 'SLAC',
+    filter: { name: { glob: 'skim-*' } },
+  });
+  await until('the first is here', async () => (await seen('skim-1')) === 'seen');
+
+  await closedDataset(producer.operator, 'skim-2', { fileCount: 1, firstRun: 300 });
+  await until('the second is here', async () => (await seen('skim-2')) === 'seen');
+  expect(await seen('other-1')).toBe('not there');
+  expect(await followed()).toMatchObject([
+    { name: 'skim-1', badReason: null, isMarked: false, import: { status: 'ENTERED' } },
+    { name: 'skim-2', badReason: null, isMarked: false, import: { status: 'ENTERED' } },
+  ]);
+
+  await mutate(producer.operator, 'markDatasetBad', {
+    dataset: 'skim-1',
+    reason: 'wrong field map',
+  });
+  await until('it is bad here', async () =>
+    (await seen('skim-1')).includes('at SLAC: wrong field map'),
+  );
+  expect((await followed())[0]).toMatchObject({ badReason: 'wrong field map', isMarked: true });
+  await mutate(producer.operator, 'clearDatasetBad', { dataset: 'skim-1', reason: 'it was right' });
+  await until('it is good again', async () => (await seen('skim-1')) === 'seen');
+  expect((await followed())[0]).toMatchObject({ badReason: null, isMarked: false });
+});
+
+test('a loss of storage there is told, and takes nothing from anybody here', async () => {
+  await site.operator.call('mutation { lookNow(id: "1") { changed } }');
+  await mutate(producer.operator, 'reportStorageLoss', {
+    lfns: ['/skim-2/file0.root'],
+    massStore: 'default',
+    reason: 'tape torn',
+  });
+  const told = await until('it is told', async () => {
+    const row = (await followed()).find((dataset) => dataset.name === 'skim-2');
+    return row?.badReason != null && row;
+  });
+  expect(told.isMarked).toBe(false);
+  expect(await seen('skim-2')).toBe('seen');
+});
+
+test('an importer ends his own rule; nobody ends that of another', async () => {
+  const stranger = await site.as('stranger', 'IMPORTER');
+  const refused = await stranger.raw('mutation { deleteFollowRule(id: "1") { changed } }');
+  expect(refused.errors?.[0]?.extensions.code).toBe('NOT_FOUND');
+  const importer = await site.as('importer', 'IMPORTER');
+  await importer.call('mutation { deleteFollowRule(id: "1") { changed } }');
+  expect(await followed()).toEqual([]);
+});
