@@ -257,8 +257,8 @@ begin
     perform refuse('DUPLICATE', format('%s is registered with another content', new.lfn));
   end if;
   if new.status = 'SAFE' and old.status <> 'SAFE' and not exists (
-    select from files f where f.id = new.file_id and f.confirmed_copies > 0) then
-    perform refuse('FILES_NOT_BACKED_UP', format('%s has no confirmed backup', new.lfn));
+    select from files f where f.id = new.file_id and f.missing_copies = 0) then
+    perform refuse('FILES_NOT_BACKED_UP', format('%s is not backed up as it must be', new.lfn));
   end if;
   return new;
 end

@@ -1,4 +1,4 @@
-import { requestInTransaction } from '../backups/backups.service.ts';
+import { requestOwed } from '../backups/owed-copies.service.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import { changedRows, rows, sql } from '../database/sql.ts';
@@ -45,7 +45,7 @@ export async function acceptInTransaction(
   await rows(
     tx,
     sql`update import_files s set file_id = f.id,
-        status = case when f.confirmed_copies > 0 then 'SAFE' else 'BACKING_UP' end
+        status = case when f.missing_copies = 0 then 'SAFE' else 'BACKING_UP' end
       from files f where s.import_id = ${id} and f.lfn = s.lfn and ${hasCopy}`,
   );
   await requestBackups(tx, jobs, id, storeId);
@@ -59,7 +59,7 @@ async function requestBackups(tx: Db, jobs: JobQueue, id: number, storeId: numbe
       id: number;
     }>`select file_id as id from import_files where import_id = ${id} and status = 'BACKING_UP'`,
   );
-  await requestInTransaction(
+  await requestOwed(
     tx,
     jobs,
     unsafe.map((row) => row.id),

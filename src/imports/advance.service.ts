@@ -1,4 +1,4 @@
-import { requestInTransaction } from '../backups/backups.service.ts';
+import { owedStores, requestOwed } from '../backups/owed-copies.service.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
@@ -125,7 +125,7 @@ async function followBackups(tx: Db, jobs: JobQueue, { id, storeId }: Entering):
   const safe = await changedRows(
     tx,
     sql`update import_files x set status = 'SAFE', last_error = null, last_error_code = null from files f
-      where x.import_id = ${id} and x.status = 'BACKING_UP' and f.id = x.file_id and f.confirmed_copies > 0 returning x.id`,
+      where x.import_id = ${id} and x.status = 'BACKING_UP' and f.id = x.file_id and f.missing_copies = 0 returning x.id`,
   );
   const failed = await changedRows(
     tx,
@@ -133,8 +133,8 @@ async function followBackups(tx: Db, jobs: JobQueue, { id, storeId }: Entering):
         failure_count = x.failure_count + 1, next_attempt_at = now(),
         status = case when ${copyIsGone} and x.failure_count < ${mostFetchesAgain} and cardinality(x.urls) > 0
           then 'WAITING' else 'FAILED' end
-      from backup_records b where x.import_id = ${id} and x.status = 'BACKING_UP' and b.file_id = x.file_id
-        and b.store_id = ${storeId} and b.status = 'FAILED' returning x.id`,
+      from files f, backup_records b where x.import_id = ${id} and x.status = 'BACKING_UP' and f.id = x.file_id
+        and b.file_id = x.file_id and b.status = 'FAILED' and b.store_id = any (${owedStores(storeId)}) returning x.id`,
   );
   if (failed > 0) {
     await rows(
@@ -148,18 +148,20 @@ async function followBackups(tx: Db, jobs: JobQueue, { id, storeId }: Entering):
     tx,
     sql<{ fileId: number }>`
     update import_files x set status = 'BACKING_UP' from files f
-    where x.import_id = ${id} and x.status = 'SAFE' and f.id = x.file_id and f.confirmed_copies = 0
+    where x.import_id = ${id} and x.status = 'SAFE' and f.id = x.file_id and f.missing_copies > 0
     returning x.file_id as "fileId"`,
   );
   const unasked = await rows(
     tx,
     sql<{ fileId: number }>`
-    select x.file_id as "fileId" from import_files x where x.import_id = ${id} and x.status = 'BACKING_UP'
-      and not exists (select from backup_records b where b.file_id = x.file_id and b.store_id = ${storeId}
-        and b.status in ('REQUESTED', 'COPYING', 'COPIED', 'CONFIRMED')) limit 1000`,
+    select x.file_id as "fileId" from import_files x join files f on f.id = x.file_id
+    where x.import_id = ${id} and x.status = 'BACKING_UP' and exists (
+      select from unnest(${owedStores(storeId)}) w (store_id) where not exists (
+        select from backup_records b where b.file_id = f.id and b.store_id = w.store_id
+          and b.status in ('REQUESTED', 'COPYING', 'COPIED', 'CONFIRMED'))) limit 1000`,
   );
   const again = [...unsafe, ...unasked].map((row) => row.fileId);
-  if (again.length > 0) await requestInTransaction(tx, jobs, again, storeId);
+  if (again.length > 0) await requestOwed(tx, jobs, again, storeId);
   return safe + failed + again.length;
 }
 

@@ -1,4 +1,4 @@
-import { requestInTransaction } from '../backups/backups.service.ts';
+import { requestOwed } from '../backups/owed-copies.service.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
@@ -135,13 +135,13 @@ export async function recordBrought(
     if (!row) throw lost(claim);
     const fileId = await registerBare(tx, claim, row);
     await keepCopy(tx, fileId, brought);
-    await requestInTransaction(tx, jobs, [fileId], row.storeId);
+    await requestOwed(tx, jobs, [fileId], row.storeId);
     await rows(
       tx,
       sql`update import_files x set file_id = ${fileId}, fetched_at = clock_timestamp(), path = ${brought.path},
           fetched_from = coalesce(${brought.from}, x.fetched_from), fetched_bytes = x.size_bytes, lease_until = null,
           worker = null, failure_count = 0, silent_since = null, last_error = null, last_error_code = null,
-          status = case when f.confirmed_copies > 0 then 'SAFE' else 'BACKING_UP' end
+          status = case when f.missing_copies = 0 then 'SAFE' else 'BACKING_UP' end
         from files f where x.id = ${claim.id} and f.id = ${fileId}`,
     );
   });

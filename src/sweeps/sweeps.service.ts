@@ -1,5 +1,5 @@
 import { demand, type Viewer } from '../access/policy.ts';
-import { requestInTransaction } from '../backups/backups.service.ts';
+import { owedStores, requestCopies, type OwedCopy } from '../backups/owed-copies.service.ts';
 import { getMassStore } from '../backups/mass-stores.service.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
@@ -93,11 +93,6 @@ async function sweepAgain(
   return { datasetId: dataset.id, changed: changedCount + advanced > 0, changedCount };
 }
 
-interface MissingCopy {
-  readonly fileId: number;
-  readonly storeId: number;
-}
-
 /** Asks for each copy that a file owes and does not have confirmed; what is under way stays as it is. */
 async function requestMissing(
   tx: Db,
@@ -107,27 +102,13 @@ async function requestMissing(
 ): Promise<number> {
   const missing = await rows(
     tx,
-    sql<MissingCopy>`
+    sql<OwedCopy>`
     select f.id as "fileId", w.store_id as "storeId"
-    from dataset_files df join files f on f.id = df.file_id left join backup_policies p on p.id = f.policy_id
-    cross join lateral unnest(coalesce(p.store_ids, array[${storeId}::integer])) w (store_id)
+    from dataset_files df join files f on f.id = df.file_id
+    cross join lateral unnest(${owedStores(storeId)}) w (store_id)
     where df.dataset_id = ${datasetId} and f.missing_copies > 0 order by w.store_id, f.id`,
   );
-  return requestAll(tx, jobs, missing);
-}
-
-async function requestAll(
-  tx: Db,
-  jobs: JobQueue,
-  missing: readonly MissingCopy[],
-): Promise<number> {
-  let asked = 0;
-  for (const [storeId, files] of Map.groupBy(missing, (row) => row.storeId)) {
-    await jobs.prepare(storeId);
-    const ids = files.map((row) => row.fileId);
-    asked += await requestInTransaction(tx, jobs, ids, storeId);
-  }
-  return asked;
+  return requestCopies(tx, jobs, missing);
 }
 
 interface Complete extends DatasetState {
@@ -214,17 +195,16 @@ export async function advanceForgotten(db: Db, jobs: JobQueue): Promise<number> 
   }
   const forgotten = await rows(
     db.fork(),
-    sql<MissingCopy>`
+    sql<OwedCopy>`
     select f.id as "fileId", w.store_id as "storeId"
     from sweeps s join dataset_files df on df.dataset_id = s.dataset_id join files f on f.id = df.file_id
-    left join backup_policies p on p.id = f.policy_id
-    cross join lateral unnest(coalesce(p.store_ids, array[s.store_id])) w (store_id)
+    cross join lateral unnest(${owedStores(sql`s.store_id`)}) w (store_id)
     left join backup_records b on b.file_id = f.id and b.store_id = w.store_id
     where s.finished_at is null and f.missing_copies > 0 and (b.id is null or b.status = 'LOST') limit 1000`,
   );
   if (forgotten.length === 0) return moved;
   const asked = await inTransaction(db, { principal: 'sweepbook' }, (tx) =>
-    requestAll(tx, jobs, forgotten),
+    requestCopies(tx, jobs, forgotten),
   );
   return moved + asked;
 }
