@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { manifestSchema } from '../../src/imports/manifest.ts';
+import { takeOverPolicies } from '../../src/backups/policies.service.ts';
 import { checkInvariants } from '../support/check-invariants.ts';
 import { lastCursor, mutate, type TestFile } from '../support/scene.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
@@ -52,7 +53,18 @@ beforeAll(async () => {
     token: { file: otherToken },
     keys: [publicFile],
   });
-  site = await startTestServer({ SWEEPBOOK_SITE: 'IN2P3', SWEEPBOOK_IMPORT_FROM: imports });
+  const stores = join(folder, 'stores.yaml');
+  const storesOfSite = [
+    { name: 'near', kind: 'directory', root: join(folder, 'near'), default: true },
+    { name: 'far', kind: 'directory', root: join(folder, 'far') },
+  ];
+  // JSON is YAML.
+  writeFileSync(stores, JSON.stringify({ stores: storesOfSite }));
+  site = await startTestServer({
+    SWEEPBOOK_SITE: 'IN2P3',
+    SWEEPBOOK_IMPORT_FROM: imports,
+    SWEEPBOOK_STORES: stores,
+  });
   token = await site.tokenOf('importer', 'IMPORTER');
 });
 afterEach(() => {
@@ -327,4 +339,24 @@ test('a copy that vanishes before its dataset is entered is not shown to anybody
     [['/vanishing/file0.root', '/vanishing/file1.root']],
   );
   expect(replicas).toEqual([{ path: join(area(), '/vanishing/file1.root') }]);
+});
+
+test('where files owe copies to two stores, an import is entered when both have confirmed', async () => {
+  await takeOverPolicies(site.database.db, [{ kind: 'MERGED_FILE', stores: ['near', 'far'] }]);
+  try {
+    await closedDataset(producer.operator, 'twice', { firstRun: 900 });
+    const sent = await sendManifest(site.address, token, await manifestOf(producer, 'twice'));
+    await untilImport(site.operator, sent.import ?? 0, 'ENTERED');
+    const copies = await site.database.sql<{ store: string; count: number }>(
+      `select m.name as store, count(*)::int from backup_records b join mass_stores m on m.id = b.store_id
+       join import_files x on x.file_id = b.file_id where x.import_id = $1 and b.status = 'CONFIRMED' group by 1 order by 1`,
+      [sent.import],
+    );
+    expect(copies).toEqual([
+      { store: 'far', count: 2 },
+      { store: 'near', count: 2 },
+    ]);
+  } finally {
+    await takeOverPolicies(site.database.db, []);
+  }
 });
