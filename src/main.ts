@@ -23,7 +23,7 @@ import { NoticeDelivery } from './notices/notice-delivery.ts';
 import { readWebhookKey } from './notices/signature.ts';
 import { serveHttp } from './server/http.ts';
 import { makeLog } from './server/log.ts';
-import { OpenStores } from './storage/open.ts';
+import { loadDrivers, OpenStores } from './storage/open.ts';
 import { readStoreFile, type StoreFile } from './storage/store-file.ts';
 import { startWorkers } from './worker/start.ts';
 
@@ -83,7 +83,9 @@ interface Base {
 
 async function openBase(config: Config, opened: Opened, log: Logger, owns: boolean): Promise<Base> {
   // First of all: who has made a mistake in it waits for no database.
-  const stores = new OpenStores(storeFileOf(config).stores);
+  const ofFile = storeFileOf(config).stores;
+  await loadDrivers(ofFile);
+  const stores = new OpenStores(ofFile);
   const url = await databaseUrl(config, opened, log, owns);
   if (config.migrate && owns) {
     const applied = await migrate(url);
