@@ -25,7 +25,7 @@ import { greet } from './greeting.ts';
 import { serveHttp } from './server/http.ts';
 import { makeLog } from './server/log.ts';
 import { readForeign, type Foreign } from './storage/import-sources.ts';
-import { OpenStores } from './storage/open.ts';
+import { loadDrivers, OpenStores } from './storage/open.ts';
 import { readStoreFile, type StoreFile } from './storage/store-file.ts';
 import { startWorkers } from './worker/start.ts';
 
@@ -85,8 +85,10 @@ interface Base extends Foreign {
 
 async function openBase(config: Config, opened: Opened, log: Logger, owns: boolean): Promise<Base> {
   // First of all: who has made a mistake in it waits for no database.
-  const stores = new OpenStores(storeFileOf(config).stores);
   const foreign = readForeign(config);
+  const ofFile = storeFileOf(config).stores;
+  await loadDrivers(ofFile);
+  const stores = new OpenStores(ofFile);
   const url = await databaseUrl(config, opened, log, owns);
   if (config.migrate && owns) {
     const applied = await migrate(url);

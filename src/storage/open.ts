@@ -3,12 +3,22 @@ import type { MassStore, StoreSettings } from './contract.ts';
 import { CommandTool } from './command.ts';
 import { DirectoryStore } from './directory.ts';
 import { HpssTool } from './hpss.ts';
-import { S3Store } from './s3.ts';
+import type { S3Store } from './s3.ts';
+import type { S3Settings } from './s3-settings.ts';
 import type { StoreSettingsOfFile } from './store-file.ts';
 import { auditSettings, type AuditSettings } from './store-settings.ts';
 import { TapeRestStore } from './tape-rest.ts';
 import { ToolStore } from './tool-store.ts';
 import { XrootdStore } from './xrootd.ts';
+
+let s3: ((settings: S3Settings) => S3Store) | undefined;
+
+/** Loads what only some kinds need: the SDK of S3 would cost each start a quarter of a second. */
+export async function loadDrivers(stores: readonly StoreSettingsOfFile[]): Promise<void> {
+  if (s3 || !stores.some((store) => store.kind === 's3')) return;
+  const { S3Store: Driver } = await import('./s3.ts');
+  s3 = (settings) => new Driver(settings);
+}
 
 /** The driver of a store as the store file has it; one kind, one driver. */
 function driverOf(settings: StoreSettingsOfFile): MassStore {
@@ -18,7 +28,8 @@ function driverOf(settings: StoreSettingsOfFile): MassStore {
     case 'xrootd':
       return new XrootdStore(settings);
     case 's3':
-      return new S3Store(settings);
+      if (!s3) throw new Error('the driver of S3 was not loaded');
+      return s3(settings);
     case 'command':
       return new ToolStore(settings, new CommandTool(settings));
     case 'hpss':

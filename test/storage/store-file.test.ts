@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { OpenStores } from '../../src/storage/open.ts';
+import { loadDrivers, OpenStores } from '../../src/storage/open.ts';
 import { readStoreFile } from '../../src/storage/store-file.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'sweepbook-store-file-'));
@@ -32,6 +32,7 @@ stores:
 
 test('a store of each kind is read, and opened by its name', async () => {
   const read = stores(all);
+  await loadDrivers(read);
   const open = new OpenStores(read);
   const of = (name: string, kind: string, id: number) =>
     open.of({ id, name, kind, root: '/anywhere' });
