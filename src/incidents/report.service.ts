@@ -118,7 +118,7 @@ async function inReport<T>(
         tx,
         sql`select set_config('statement_timeout', ${dryRun ? previewTimeout : reportTimeout}, true),
           set_config('lock_timeout', ${lockTimeout}, true), set_config('work_mem', '128MB', true),
-          set_config('jit', 'off', true)`,
+          set_config('jit', 'off', true), set_config('parallel_tuple_cost', ${dryRun ? '0.001' : '0.1'}, true)`,
       );
       return work(tx);
     });
