@@ -56,7 +56,7 @@ test('every type, field, argument, input field and enum value says what it is', 
 const boundedLists: Record<string, string> = {
   'BackupPolicy.stores': 'at most 8',
   'Query.backupPolicies': 'at most 50 in a store file',
-  'Query.storeAudits': 'the last 100',
+  'Query.storeAudits': 'the last 50',
   'StoreAudit.findings': 'as many as first says, at most 200',
   'StoreTest.findings': 'ten questions, and one line more where it was cut off',
   'File.backups': 'one for each mass store',
