@@ -222,47 +222,42 @@ export async function incidents(sizes: IncidentSizes): Promise<Report> {
 }
 
 async function measure(server: Server, sizes: IncidentSizes): Promise<Report> {
-  const others = new Others(server, sizes.datasets);
-  const timed = async (phase: string, work: () => Promise<unknown>) => {
-    others.enter(phase);
-    const begun = performance.now();
-    const answer = await work();
-    const seconds = (performance.now() - begun) / 1000;
-    others.enter('after');
-    return { seconds, answer };
-  };
-  const report = (dryRun: boolean) =>
-    server.ask(
-      `mutation ($input: ReportStorageLossInput!) { reportStorageLoss(input: $input) { ${fields} } }`,
-      {
-        input: { volume: 'd1', site: 'bench', reason: 'head crash', dryRun },
-      },
+  const phases = ['dry run', 'report', 'undo'] as const;
+  const crash = async (timed: Timed) => {
+    await timed('dry run', () => report(server, true));
+    const made = await timed('report', () => report(server, false));
+    await timed('undo', () =>
+      server.ask(
+        'mutation ($input: EndIncidentInput!) { undoIncident(input: $input) { changed } }',
+        { input: { incident: String(made.incident.number), reason: 'bench' } },
+      ),
     );
-  others.enter('warm');
-  await new Promise((resolve) => setTimeout(resolve, 3000));
-  const calm = await timed(
-    'calm',
-    () => new Promise((resolve) => setTimeout(resolve, sizes.calmSeconds * 1000)),
-  );
-  const dry = await timed('dry run', () => report(true));
-  const real = await timed('report', () => report(false));
-  const made = real.answer as {
-    reportStorageLoss: {
-      incident: { number: number };
-      itemCount: number;
-      markedDatasetCount: number;
-    };
+    return made;
   };
-  const { incident, itemCount, markedDatasetCount } = made.reportStorageLoss;
-  const undo = await timed('undo', () =>
-    server.ask('mutation ($input: EndIncidentInput!) { undoIncident(input: $input) { changed } }', {
-      input: { incident: String(incident.number), reason: 'bench' },
-    }),
-  );
+  const alone = new Map<string, number>();
+  await report(server, true);
+  await crash((phase, work) => took(alone, phase, work));
+
+  const others = new Others(server, sizes.datasets);
+  const among = new Map<string, number>();
+  const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+  others.enter('warm');
+  await pause(3000);
+  others.enter('calm');
+  await pause(sizes.calmSeconds * 1000);
+  const { itemCount, markedDatasetCount } = await crash(async (phase, work) => {
+    others.enter(phase);
+    try {
+      return await took(among, phase, work);
+    } finally {
+      others.enter('after');
+    }
+  });
   await others.stop();
-  const line = (phase: string, seconds: number) => [
+  const line = (phase: string) => [
     phase,
-    seconds.toFixed(1),
+    alone.get(phase)?.toFixed(1) ?? '–',
+    among.get(phase)?.toFixed(1) ?? '–',
     others.quantile(phase, 0.5).toFixed(1),
     others.quantile(phase, 0.99).toFixed(1),
     (others.quantile(phase, 0.99) / others.quantile('calm', 0.99)).toFixed(1),
@@ -272,15 +267,44 @@ async function measure(server: Server, sizes: IncidentSizes): Promise<Report> {
     title: 'a volume crashes',
     about: [
       `${itemCount} replicas on one volume, ${markedDatasetCount} of ${sizes.datasets} datasets lose a file; 6 of 10 files ` +
-        'are lost, 3 have a confirmed backup, 1 another disk copy. Meanwhile four others ask without pause: datasets by ' +
-        'name, a file with all it has, a page of datasets, and the registration of 20 files.',
+        'are lost, 3 have a confirmed backup, 1 another disk copy. First alone; then four others ask without pause: datasets ' +
+        'by name, a file with all it has, a page of datasets, and the registration of 20 files.',
     ],
-    columns: ['phase', 'seconds', 'others p50, ms', 'others p99, ms', 'p99 ÷ calm'],
-    rows: [
-      line('calm', calm.seconds),
-      line('dry run', dry.seconds),
-      line('report', real.seconds),
-      line('undo', undo.seconds),
+    columns: [
+      'phase',
+      'seconds alone',
+      'seconds among others',
+      'others p50, ms',
+      'others p99, ms',
+      'p99 ÷ calm',
     ],
+    rows: ['calm', ...phases].map(line),
   };
+}
+
+type Timed = <T>(phase: string, work: () => Promise<T>) => Promise<T>;
+
+async function took<T>(
+  seconds: Map<string, number>,
+  phase: string,
+  work: () => Promise<T>,
+): Promise<T> {
+  const begun = performance.now();
+  const answer = await work();
+  seconds.set(phase, (performance.now() - begun) / 1000);
+  return answer;
+}
+
+interface Reported {
+  readonly incident: { readonly number: number };
+  readonly itemCount: number;
+  readonly markedDatasetCount: number;
+}
+
+async function report(server: Server, dryRun: boolean): Promise<Reported> {
+  const answer = await server.ask(
+    `mutation ($input: ReportStorageLossInput!) { reportStorageLoss(input: $input) { ${fields} } }`,
+    { input: { volume: 'd1', site: 'bench', reason: 'head crash', dryRun } },
+  );
+  return (answer as unknown as { reportStorageLoss: Reported }).reportStorageLoss;
 }
