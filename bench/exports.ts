@@ -77,7 +77,9 @@ export const exports: Bench = async ({ cluster, options }) => {
     title: `${size.filesEach.toLocaleString('en')} files of one dataset as jsonl`,
     about: [
       `${options.rounds} rounds in turns, medians; memory is the most that was seen, and before the first. Without a token. ` +
-        'COPY writes the same rows, in the same order, as text, through the driver into nowhere; it names no runs.',
+        'COPY writes the same rows, in the same order, as text, through the driver into nowhere; it names no runs. Goals: ' +
+        '50 % of COPY, 200 MB, 500 ms. What stands between: a page of 2,000 files looks each of them up in five indexes and ' +
+        'holds no transaction when it is out; COPY joins whole tables in one.',
     ],
     columns: ['how', 'of COPY', 'files a second', 'first byte ms', 'RSS MB (before)'],
     rows: [
