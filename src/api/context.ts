@@ -64,13 +64,21 @@ export class Context {
   load<K, V>(batch: Batch<K, V>, key: K): Promise<V> {
     let loader = this.loaders.get(batch) as DataLoader<K, V> | undefined;
     if (!loader) {
-      loader = new DataLoader<K, V>((keys) => batch(this, keys), {
+      loader = new DataLoader<K, V>((keys) => this.eachOnce(batch, keys), {
         cache: false,
         maxBatchSize: 1000,
       });
       this.loaders.set(batch, loader);
     }
     return loader.load(key);
+  }
+
+  /** What stands in an answer twice is asked for once: a statement that gets a key twice may answer twice as much. */
+  private async eachOnce<K, V>(batch: Batch<K, V>, keys: readonly K[]): Promise<V[]> {
+    const unique = [...new Set(keys)];
+    const values = await batch(this, unique);
+    const places = new Map(unique.map((key, index) => [key, index]));
+    return keys.map((key) => values[places.get(key) ?? 0] as V);
   }
 }
 
