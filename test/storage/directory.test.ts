@@ -19,10 +19,10 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { DirectoryStore, prepareDirectoryStore } from '../../src/storage/directory.ts';
 import { makeFile } from '../support/files.ts';
-import { mountSmallDisk, unmount } from '../support/small-disk.ts';
-import { codeOf, storeContract } from './contract.ts';
+import { canMountSmallDisk, mountSmallDisk, unmount } from '../support/small-disk.ts';
+import { codeOf, storeContract, type StoreUnderTest } from './contract.ts';
 
-storeContract('a folder', async () => {
+async function openFolder(): Promise<StoreUnderTest> {
   const place = mkdtempSync(join(tmpdir(), 'sweepbook-folder-'));
   const at = (key: string) => join(place, 'store', key);
   await prepareDirectoryStore(at(''));
@@ -55,16 +55,24 @@ storeContract('a folder', async () => {
         },
       ],
     ],
-    small: async () => {
-      const root = join(place, 'small');
-      if (!mountSmallDisk(root)) return undefined;
-      await prepareDirectoryStore(root);
-      const store = new DirectoryStore({ name: 'small', kind: 'directory', root });
-      return { store, close: () => unmount(root) };
-    },
     close: () => rmSync(place, { recursive: true, force: true }),
   };
-});
+}
+
+async function openSmallFolder() {
+  const root = mkdtempSync(join(tmpdir(), 'sweepbook-small-folder-'));
+  mountSmallDisk(root);
+  await prepareDirectoryStore(root);
+  const store = new DirectoryStore({ name: 'small', kind: 'directory', root });
+  const close = () => {
+    unmount(root);
+    rmSync(root, { recursive: true });
+  };
+  return { store, root, close };
+}
+
+const hasSmallDisk = canMountSmallDisk();
+storeContract('a folder', openFolder, hasSmallDisk ? { openSmall: openSmallFolder } : {});
 
 const folder = mkdtempSync(join(tmpdir(), 'sweepbook-store-'));
 const root = join(folder, 'store');
@@ -158,12 +166,9 @@ test('a source of another size, a missing one, a folder and a FIFO are refused a
   expect(temporaryFiles()).toEqual([]);
 });
 
-test('a full disk is told as such, and leaves nothing', async () => {
-  const mount = join(folder, 'small');
-  if (!mountSmallDisk(mount)) return;
+test.runIf(hasSmallDisk)('a full disk is told as such, and leaves nothing', async () => {
+  const { store: small, root: mount, close } = await openSmallFolder();
   try {
-    await prepareDirectoryStore(mount);
-    const small = new DirectoryStore({ name: 'small', kind: 'directory', root: mount });
     const big = await makeFile(join(folder, 'big'), 'x', manyChunks);
     expect(await codeOf(small.put(big.path, small.temporaryKey(1, 1), big))).toBe('NO_SPACE');
     // Fits by what was free at the start, and not by what is free when it comes to it.
@@ -179,6 +184,6 @@ test('a full disk is told as such, and leaves nothing', async () => {
     );
     expect(readdirSync(join(mount, '.incoming'))).toEqual([]);
   } finally {
-    unmount(mount);
+    close();
   }
 });

@@ -10,7 +10,7 @@ import { ToolStore } from '../../src/storage/tool-store.ts';
 import { selfTest } from '../../src/storage/self-test.ts';
 import { makeFile, type MadeFile } from '../support/files.ts';
 import { startHpssSite, type HsiAnswer } from '../support/hpss-site.ts';
-import { storeContract } from './contract.ts';
+import { storeContract, type StoreUnderTest } from './contract.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'sweepbook-hpss-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -34,8 +34,11 @@ async function openSite(name: string) {
   return { site, store, openStore };
 }
 
-storeContract('HPSS (hsi)', async () => {
-  const { site, store, openStore } = await openSite('contract');
+let contractSite: Awaited<ReturnType<typeof openSite>>;
+
+async function openContractSite(): Promise<StoreUnderTest> {
+  contractSite = await openSite('contract');
+  const { site, store } = contractSite;
   const at = (key: string) => `/home/babar/${key}`;
   const write = async (key: string, bytes: Buffer) => {
     const levels = [bytes.length, 0];
@@ -67,11 +70,6 @@ storeContract('HPSS (hsi)', async () => {
         },
       ],
     ],
-    freeze: () => {
-      site.state.isFrozen = true;
-      const impatient = openStore({ askSeconds: 1 });
-      return { store: impatient, thaw: () => void (site.state.isFrozen = false) };
-    },
     refusedNames: [
       ' two  spaces ',
       `quotes'"\`back\\slash $HOME ; & | > .root`,
@@ -85,6 +83,15 @@ storeContract('HPSS (hsi)', async () => {
     mayReplaceInARace: true,
     close: () => site.close(),
   };
+}
+
+storeContract('HPSS (hsi)', openContractSite, {
+  freeze: async () => {
+    const { site, openStore } = contractSite;
+    site.state.isFrozen = true;
+    const impatient = openStore({ askSeconds: 1 });
+    return { store: impatient, thaw: () => void (site.state.isFrozen = false) };
+  },
 });
 
 describe('an HPSS store', () => {

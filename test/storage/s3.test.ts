@@ -17,7 +17,7 @@ import { S3Store } from '../../src/storage/s3.ts';
 import { describeFile, makeFile } from '../support/files.ts';
 import { isInstalled } from '../support/installed.ts';
 import { SwiftForTests } from '../support/swift.ts';
-import { codeOf, storeContract } from './contract.ts';
+import { codeOf, storeContract, type StoreUnderTest } from './contract.ts';
 import { sweepInto } from './sweep.ts';
 
 process.env['TEST_S3_ACCESS'] = 'test:tester';
@@ -54,7 +54,7 @@ const startedSwift = () => (started ??= SwiftForTests.start());
 afterAll(async () => (await started)?.stop());
 
 if (isHere) {
-  storeContract('S3 (OpenStack Swift)', async () => {
+  const openBucket = async (): Promise<StoreUnderTest> => {
     const swift = await startedSwift();
     const [store, direct] = await openStore(swift.endpoint, 'contract');
     const write = async (key: string, bytes: Buffer) => {
@@ -86,15 +86,18 @@ if (isHere) {
           },
         ],
       ],
-      freeze: () => {
-        swift.signal('SIGSTOP');
-        const impatient = settingsOf(swift.endpoint, { bucket: 'contract', askSeconds: 1 });
-        return { store: new S3Store(impatient), thaw: () => swift.signal('SIGCONT') };
-      },
       hasNoFolders: true,
       mayReplaceInARace: true,
       close: () => undefined,
     };
+  };
+  storeContract('S3 (OpenStack Swift)', openBucket, {
+    freeze: async () => {
+      const swift = await startedSwift();
+      swift.signal('SIGSTOP');
+      const impatient = settingsOf(swift.endpoint, { bucket: 'contract', askSeconds: 1 });
+      return { store: new S3Store(impatient), thaw: () => swift.signal('SIGCONT') };
+    },
   });
 }
 

@@ -22,9 +22,9 @@ import { reservationFor } from '../../src/storage/xrootd-server.ts';
 import { parseAdler32, parseListed, parseStat } from '../../src/storage/xrootd-tools.ts';
 import { makeFile } from '../support/files.ts';
 import { isInstalled } from '../support/installed.ts';
-import { mountSmallDisk, unmount } from '../support/small-disk.ts';
+import { canMountSmallDisk, mountSmallDisk, unmount } from '../support/small-disk.ts';
 import { XrootdForTests } from '../support/xrootd.ts';
-import { codeOf, storeContract } from './contract.ts';
+import { codeOf, storeContract, type StoreUnderTest } from './contract.ts';
 import { sweepInto } from './sweep.ts';
 
 const isHere = isInstalled('xrootd');
@@ -54,7 +54,7 @@ const ownedByServer = (path: string) => {
 };
 
 if (isHere) {
-  storeContract('XRootD', async () => {
+  const openPool = async (): Promise<StoreUnderTest> => {
     const server = await startedXrootd();
     const store = await openStore(server);
     const at = (key: string) => server.path(`mass/${key}`);
@@ -94,29 +94,33 @@ if (isHere) {
         ],
         ['the same file is there', (from, to) => write(to, readFileSync(at(from)))],
       ],
-      freeze: () => {
-        server.signal('SIGSTOP');
-        const impatient = new XrootdStore(settingsOf(server, { askSeconds: 1 }));
-        return { store: impatient, thaw: () => server.signal('SIGCONT') };
-      },
-      small: async () => {
-        let disk = '';
-        const full = await XrootdForTests.start((data) => {
-          if (mountSmallDisk(join(data, 'store'))) disk = join(data, 'store');
-        });
-        const close = async () => {
-          await full.kill();
-          if (disk !== '') unmount(disk);
-          await full.stop();
-        };
-        if (disk !== '') return { store: await openStore(full), close };
-        await close();
-        return undefined;
-      },
       refusedNames: ['*?[x]{y}.root', 'a?b=c', 'a'.repeat(255)],
       close: () => undefined,
     };
+  };
+  storeContract('XRootD', openPool, {
+    freeze: async () => {
+      const server = await startedXrootd();
+      server.signal('SIGSTOP');
+      const impatient = new XrootdStore(settingsOf(server, { askSeconds: 1 }));
+      return { store: impatient, thaw: () => server.signal('SIGCONT') };
+    },
+    ...(canMountSmallDisk() ? { openSmall: openSmallPool } : {}),
   });
+}
+
+async function openSmallPool() {
+  let disk = '';
+  const full = await XrootdForTests.start((data) => {
+    disk = join(data, 'store');
+    mountSmallDisk(disk);
+  });
+  const close = async () => {
+    await full.kill();
+    unmount(disk);
+    await full.stop();
+  };
+  return { store: await openStore(full), close };
 }
 
 describe.runIf(isHere)('an XRootD store', () => {
