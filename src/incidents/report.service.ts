@@ -117,8 +117,9 @@ async function inReport<T>(
       await rows(
         tx,
         sql`select set_config('statement_timeout', ${dryRun ? previewTimeout : reportTimeout}, true),
-          set_config('lock_timeout', ${lockTimeout}, true), set_config('work_mem', '128MB', true),
-          set_config('jit', 'off', true), set_config('parallel_tuple_cost', ${dryRun ? '0.001' : '0.1'}, true)`,
+          set_config('lock_timeout', ${lockTimeout}, true), set_config('jit', 'off', true),
+          -- A preview goes along the files in order: what fits the cache is faster than what fits the memory.
+          set_config('work_mem', ${dryRun ? '16MB' : '128MB'}, true)`,
       );
       return work(tx);
     });
