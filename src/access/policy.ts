@@ -11,6 +11,8 @@ export interface Viewer {
   readonly roles: readonly AnyRole[];
   readonly tokenId?: number;
   readonly expiresAt?: Date;
+  /** Groups of his collaboration that his issuer vouches for (`wlcg.groups`); an API token has none. */
+  readonly groups?: readonly string[];
 }
 
 export const anonymous: Viewer = Object.freeze({
