@@ -1,4 +1,5 @@
 import DataLoader from 'dataloader';
+import type { Identity } from '../access/identity.ts';
 import type { Viewer } from '../access/policy.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
@@ -11,6 +12,8 @@ import type { ProgressFeed } from './progress-feed.ts';
 /** What the server has for all requests. */
 export interface Means {
   readonly db: Db;
+  /** Who shows which token. */
+  readonly identity: Identity;
   readonly jobs: JobQueue;
   readonly stores: OpenStores;
   readonly feed: EventFeed;

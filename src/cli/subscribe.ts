@@ -1,6 +1,6 @@
 import { createClient } from 'graphql-ws';
 import WebSocket from 'ws';
-import type { ClientSettings } from '../config.ts';
+import type { ClientSettings } from '../client-settings.ts';
 
 interface Connection<Data> {
   /** Ends when the server completes the subscription, throws when the connection is lost. */

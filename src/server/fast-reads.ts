@@ -128,7 +128,8 @@ export class FastReads {
   private statement(prepared: Prepared, given: Given, viewer: Viewer): WrittenStatement {
     const { operation, fragments, statements, variables } = prepared;
     const late = new Set<string>();
-    const fixed: unknown[] = [viewer.principal, viewer.roles];
+    const { principal, roles, scopes, sites, groups } = viewer;
+    const fixed: unknown[] = [principal, roles, scopes, sites, groups];
     for (const [name, value] of Object.entries(given)) {
       // What is null or empty is another question: it goes into the statement.
       if (value != null && value !== '' && variables.late.has(name)) late.add(name);

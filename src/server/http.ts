@@ -9,10 +9,10 @@ import Fastify, {
 } from 'fastify';
 import type { Logger } from 'pino';
 import { anonymous, type Viewer } from '../access/policy.ts';
-import { authenticate } from '../access/tokens.service.ts';
 import { Context, type Means } from '../api/context.ts';
 import type { ReadPool } from '../database/read-pool.ts';
 import { SweepbookError, systemCode } from '../errors.ts';
+import { addressReader, type AddressOf } from './address.ts';
 import { bearerToken } from './authorization.ts';
 import { httpStatus, toRefusal } from './errors.ts';
 import { serveExports } from './export/routes.ts';
@@ -31,6 +31,8 @@ export interface HttpOptions {
   readonly host: string;
   readonly port: number;
   readonly graphiql: boolean;
+  readonly origins: readonly string[];
+  readonly trustedProxies: readonly string[];
   /** For the fast road; undefined = the resolvers answer everything. */
   readonly reads: ReadPool | undefined;
   readonly log: Logger;
@@ -53,7 +55,8 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   const viewers = new WeakMap<FastifyRequest, Viewer>();
   const viewerOf = (request: FastifyRequest): Viewer => viewers.get(request) ?? anonymous;
 
-  const app = makeApp(options, means, viewers);
+  const addressOf = addressReader(options.trustedProxies);
+  const app = makeApp(options, means, viewers, addressOf);
   serveHealth(app, means);
   let sockets: ServedSockets | undefined;
   serveMetrics(app, means, viewerOf, () => sockets?.counts() ?? { sockets: 0, operations: 0 });
@@ -72,7 +75,7 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
       : plainRoad,
   );
   await app.ready();
-  const served = serveWebSockets(app.server, schema, means, log);
+  const served = serveWebSockets(app.server, schema, means, { ...options, addressOf });
   sockets = served;
   const address = await app
     .listen({ host: options.host, port: options.port })
@@ -113,6 +116,7 @@ function makeApp(
   { log }: HttpOptions,
   means: Means,
   viewers: WeakMap<FastifyRequest, Viewer>,
+  addressOf: AddressOf,
 ): FastifyInstance {
   const app = Fastify({
     loggerInstance: log,
@@ -131,7 +135,8 @@ function makeApp(
   const inFlight = new Map<string, number>();
   app.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);
-    const viewer = await authenticate(means.db, bearerToken(request.headers.authorization));
+    const token = bearerToken(request.headers.authorization);
+    const viewer = await means.identity.authenticate(token, addressOf(request.raw));
     viewers.set(request, viewer);
     if (viewer === anonymous) demandSmall(request);
     enter(inFlight, viewer, reply.raw);

@@ -13,9 +13,10 @@ import type { SubscribePayload } from 'graphql-ws';
 import { useServer } from 'graphql-ws/use/ws';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { Viewer } from '../access/policy.ts';
-import { authenticate } from '../access/tokens.service.ts';
+import { expiryOf, type Standing } from '../access/identity.ts';
 import { Context, type Means } from '../api/context.ts';
 import { messageOf, SweepbookError } from '../errors.ts';
+import type { AddressOf } from './address.ts';
 import { bearerToken } from './authorization.ts';
 import { toGraphQL, type FaultLog } from './errors.ts';
 import { demandComplexity, limits, shapeRule } from './limits.ts';
@@ -24,9 +25,10 @@ import type { SocketCounts } from './metrics.ts';
 /** Why a WebSocket was closed; 4400 and up are those of graphql-transport-ws. */
 export const closeCodes = {
   goingAway: 1001,
-  unauthorized: 4401,
+  tryLater: 1013,
+  /** Refused at connection_init, or the token has ended since: a client may come again with another one. */
+  forbidden: 4403,
   slowReader: 4413,
-  tooMany: 4429,
 } as const;
 
 const checkMs = 5000;
@@ -34,9 +36,7 @@ const keepAliveMs = 12_000;
 /** Checks in a row in which nothing of what waits was taken. */
 const mostIdleChecks = 6;
 
-interface Peer {
-  readonly token: string | undefined;
-  viewer: Viewer;
+interface Peer extends Standing {
   waitingBytes: number;
   idleChecks: number;
   /** Operations under way, by id: graphql-ws keeps them. */
@@ -55,6 +55,13 @@ interface SocketLog extends FaultLog {
   warn(facts: object, message: string): void;
 }
 
+export interface SocketOptions {
+  readonly log: SocketLog;
+  readonly addressOf: AddressOf;
+  /** Pages of other origins that may connect. */
+  readonly origins: readonly string[];
+}
+
 export interface ServedSockets {
   counts(): SocketCounts;
   close(): Promise<void>;
@@ -65,10 +72,10 @@ export function serveWebSockets(
   server: Server,
   schema: GraphQLSchema,
   means: Means,
-  log: SocketLog,
+  { log, addressOf, origins }: SocketOptions,
 ): ServedSockets {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: limits.webSocketMessageBytes });
-  acceptUpgrades(server, sockets);
+  acceptUpgrades(server, sockets, origins);
   const peers = new Map<WebSocket, Peer>();
   const served = useServer<Record<string, unknown>>(
     {
@@ -77,7 +84,7 @@ export function serveWebSockets(
       async onConnect({ connectionParams, extra, subscriptions }) {
         try {
           const token = tokenOf(connectionParams, extra.request);
-          const viewer = await authenticate(means.db, token);
+          const viewer = await means.identity.authenticate(token, addressOf(extra.request));
           peers.set(extra.socket, newPeer(token, viewer, subscriptions));
           return true;
         } catch (error) {
@@ -89,12 +96,9 @@ export function serveWebSockets(
       onSubscribe({ extra, subscriptions }, _id, payload) {
         const peer = peers.get(extra.socket);
         if (!peer) throw new Error('a subscription without a connection');
-        if (Object.keys(subscriptions).length > limits.operationsPerSocket) {
-          extra.socket.close(
-            closeCodes.tooMany,
-            `at most ${limits.operationsPerSocket} operations at once`,
-          );
-        }
+        const expiry = expiryOf(peer.viewer);
+        if (expiry) refuse(extra.socket, expiry);
+        if (Object.keys(subscriptions).length > limits.operationsPerSocket) return [tooMany()];
         return prepare(schema, payload, new Context(means, peer.viewer, randomUUID()), log);
       },
       onNext: (_ctx, _id, _payload, { contextValue }, result) =>
@@ -110,7 +114,13 @@ export function serveWebSockets(
     sockets,
     keepAliveMs,
   );
-  const timer = setInterval(() => void checkPeers(peers, means, log), checkMs);
+  let isChecking = false;
+  const timer = setInterval(() => {
+    closeStuck(peers, log);
+    if (isChecking) return;
+    isChecking = true;
+    void closeEnded(peers, means).finally(() => (isChecking = false));
+  }, checkMs);
   return {
     counts: () => ({ sockets: sockets.clients.size, operations: operationsOf(peers.values()) }),
     async close() {
@@ -129,11 +139,28 @@ function operationsOf(peers: Iterable<Peer>): number {
   return sum;
 }
 
-function acceptUpgrades(server: Server, sockets: WebSocketServer): void {
+/**
+ * Browsers let every page open a WebSocket to us, and read from it: that of another origin only if it is named. What is
+ * no browser sends no Origin.
+ */
+function isForeignPage({ headers }: IncomingMessage, origins: readonly string[]): boolean {
+  const { origin, host } = headers;
+  if (origin === undefined) return false;
+  const isOurs = URL.canParse(origin) && new URL(origin).host === host?.toLowerCase();
+  return !isOurs && !origins.includes(origin);
+}
+
+function acceptUpgrades(
+  server: Server,
+  sockets: WebSocketServer,
+  origins: readonly string[],
+): void {
   server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy());
     if (request.url?.split('?')[0] !== '/graphql') {
       socket.end('HTTP/1.1 404 Not Found\r\n\r\n');
+    } else if (isForeignPage(request, origins)) {
+      socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
     } else if (sockets.clients.size >= limits.sockets) {
       socket.end('HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\r\n');
     } else {
@@ -144,29 +171,35 @@ function acceptUpgrades(server: Server, sockets: WebSocketServer): void {
   });
 }
 
-/** Ends the connections of readers that take nothing, and of tokens that have ended since. */
-async function checkPeers(
-  peers: Map<WebSocket, Peer>,
-  means: Means,
-  log: SocketLog,
-): Promise<void> {
+/** Ends the connections of readers that take nothing. */
+function closeStuck(peers: ReadonlyMap<WebSocket, Peer>, log: SocketLog): void {
   for (const [socket, peer] of peers) {
-    if (isStuck(socket, peer)) {
-      const { waitingBytes, viewer } = peer;
-      log.warn({ principal: viewer.principal, waitingBytes }, 'websocket: slow reader closed');
-      socket.close(
-        closeCodes.slowReader,
-        'too slow a reader: connect again with your last cursor as after',
-      );
-      setTimeout(() => socket.terminate(), 1000).unref();
-    } else if (peer.token !== undefined) {
-      try {
-        peer.viewer = await authenticate(means.db, peer.token);
-      } catch (error) {
-        // A database that is away says nothing about the token.
-        if (error instanceof SweepbookError) refuse(socket, error);
-      }
+    if (!isStuck(socket, peer)) continue;
+    const { waitingBytes, viewer } = peer;
+    log.warn({ principal: viewer.principal, waitingBytes }, 'websocket: slow reader closed');
+    socket.close(
+      closeCodes.slowReader,
+      'too slow a reader: connect again with your last cursor as after',
+    );
+    setTimeout(() => socket.terminate(), 1000).unref();
+  }
+}
+
+/** Ends the connections of tokens that have ended since, here or by another server. */
+async function closeEnded(peers: ReadonlyMap<WebSocket, Peer>, means: Means): Promise<void> {
+  const sockets = new Map<Peer, WebSocket>();
+  for (const [socket, peer] of peers) {
+    const expiry = expiryOf(peer.viewer);
+    if (expiry) refuse(socket, expiry);
+    else if (peer.token !== undefined) sockets.set(peer, socket);
+  }
+  try {
+    for (const [peer, error] of await means.identity.ended([...sockets.keys()])) {
+      const socket = sockets.get(peer);
+      if (socket) refuse(socket, error);
     }
+  } catch {
+    // A database that is away says nothing about tokens.
   }
 }
 
@@ -180,7 +213,8 @@ function isStuck(socket: WebSocket, peer: Peer): boolean {
 
 function refuse(socket: WebSocket, error: unknown): void {
   const reason = error instanceof SweepbookError ? error.message : 'try again';
-  const code = error instanceof SweepbookError ? closeCodes.unauthorized : 1013;
+  const isRefusal = error instanceof SweepbookError && error.code !== 'UNAVAILABLE';
+  const code = isRefusal ? closeCodes.forbidden : closeCodes.tryLater;
   // A close reason has at most 123 bytes.
   socket.close(
     code,
@@ -231,6 +265,12 @@ function prepare(
     return [new GraphQLError('the operation cannot be prepared')];
   }
 }
+
+const tooMany = () =>
+  new GraphQLError(
+    `a connection has at most ${limits.operationsPerSocket} operations at once: end one, or open another connection`,
+    { extensions: { code: 'RATE_LIMITED', facts: { most: limits.operationsPerSocket } } },
+  );
 
 function tell(error: Error, requestId: string, log: FaultLog): GraphQLError {
   const found = error instanceof GraphQLError ? error : new GraphQLError(error.message);
