@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
+import { anyRoles, type AnyRole } from './access/roles.ts';
 import { SweepbookError } from './errors.ts';
 
 const flag = z
@@ -113,6 +114,16 @@ const settings = z.object({
   SWEEPBOOK_TRUSTED_PROXIES: listOf(/^[0-9a-fA-F.:]+(\/\d{1,3})?$/, 'addresses or networks (CIDR)')
     .optional()
     .describe('proxies that are believed when X-Forwarded-For says who asks; unset = none'),
+  SWEEPBOOK_INTROSPECTION: listOf(/^[A-Z]+$/, 'roles, or NOBODY')
+    .pipe(z.array(z.enum([...anyRoles, 'NOBODY'])))
+    .optional()
+    .describe('roles that may ask what the schema is; unset = everybody'),
+  SWEEPBOOK_AUDIT_READS: flag
+    .default(false)
+    .describe('the audit trail has reads, too; changes and refusals it always has'),
+  SWEEPBOOK_AUDIT_DAYS: count(0, 36_500)
+    .default(365)
+    .describe('so many days a line of the audit trail is kept; 0 = for good'),
   SWEEPBOOK_GRAPHIQL: flag.default(true).describe('serve GraphiQL at /graphiql'),
   SWEEPBOOK_MIGRATE: flag.default(true).describe('serve applies missing migrations'),
   SWEEPBOOK_LOG_LEVEL: z
@@ -157,6 +168,10 @@ export interface Config {
   readonly issuers: string | undefined;
   readonly origins: readonly string[];
   readonly trustedProxies: readonly string[];
+  /** Roles that may ask what the schema is; undefined = everybody. */
+  readonly introspection: readonly AnyRole[] | undefined;
+  readonly auditReads: boolean;
+  readonly auditDays: number;
   readonly graphiql: boolean;
   readonly migrate: boolean;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
@@ -207,6 +222,9 @@ export function readConfig(environment: Environment = process.env): Config {
     issuers: given.SWEEPBOOK_ISSUERS === undefined ? undefined : resolve(given.SWEEPBOOK_ISSUERS),
     origins: Object.freeze(given.SWEEPBOOK_ORIGINS ?? []),
     trustedProxies: Object.freeze(given.SWEEPBOOK_TRUSTED_PROXIES ?? []),
+    introspection: given.SWEEPBOOK_INTROSPECTION?.filter((role) => role !== 'NOBODY'),
+    auditReads: given.SWEEPBOOK_AUDIT_READS,
+    auditDays: given.SWEEPBOOK_AUDIT_DAYS,
     graphiql: given.SWEEPBOOK_GRAPHIQL,
     migrate: given.SWEEPBOOK_MIGRATE,
     logLevel: given.SWEEPBOOK_LOG_LEVEL,

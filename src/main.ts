@@ -1,6 +1,7 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { AuditTrail } from './access/audit-trail.ts';
 import { Identity } from './access/identity.ts';
 import { readIssuersFile } from './access/issuers-file.ts';
 import { TokenEntity } from './access/tokens.entity.ts';
@@ -208,8 +209,11 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
     );
     opened.add('totals', () => folding.close());
     if (worker) opened.add('worker', () => worker.stop());
+    const trail = openTrail(config, base, log);
+    opened.add('audit trail', () => trail.close());
     const means: Means = {
       ...base,
+      trail,
       feed,
       progress,
       epoch,
@@ -233,6 +237,16 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
     await opened.closeAll(log);
     throw error;
   }
+}
+
+function openTrail({ auditDays, auditReads }: Config, { db }: Base, log: Logger): AuditTrail {
+  return new AuditTrail({
+    db,
+    days: auditDays,
+    reads: auditReads,
+    onTrouble: (error) =>
+      log.error({ error: hideSecrets(error) }, 'the audit trail cannot be written: once more soon'),
+  });
 }
 
 function openReads(url: string, config: Config, opened: Opened, log: Logger): ReadPool {

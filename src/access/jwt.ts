@@ -19,7 +19,7 @@ export interface Claims {
 }
 
 /** Longer ones are looked at by nobody. */
-const longestToken = 16 * 1024;
+const longestToken = 12 * 1024;
 const form = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
 const anyAudience = { wlcg: 'https://wlcg.cern.ch/jwt/v1/any', scitokens: 'ANY' } as const;
 /** An ID token or an access token; what else an issuer signs is for others. */

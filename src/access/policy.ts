@@ -1,9 +1,7 @@
 import { SweepbookError } from '../errors.ts';
+import { roles, type AnyRole, type Role } from './roles.ts';
 
-/** Roles that a token can carry; ANONYMOUS is whoever shows none. */
-export const roles = ['USER', 'DQM', 'PRODUCER', 'IMPORTER', 'OPERATOR', 'ADMIN'] as const;
-export type Role = (typeof roles)[number];
-export type AnyRole = Role | 'ANONYMOUS';
+export { roles, type AnyRole, type Role };
 
 export type RoleSites = Readonly<Partial<Record<AnyRole, readonly string[]>>>;
 

@@ -1,26 +1,20 @@
 import type { IncomingMessage, Server } from 'node:http';
 import { randomUUID } from 'node:crypto';
-import {
-  getOperationAST,
-  GraphQLError,
-  parse,
-  specifiedRules,
-  validate,
-  type ExecutionArgs,
-  type GraphQLSchema,
-} from 'graphql';
-import type { SubscribePayload } from 'graphql-ws';
+import type { GraphQLSchema } from 'graphql';
 import { useServer } from 'graphql-ws/use/ws';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { Viewer } from '../access/policy.ts';
+import { unknownViewer } from '../access/audit-trail.ts';
 import { expiryOf, type Standing } from '../access/identity.ts';
 import { Context, type Means } from '../api/context.ts';
-import { messageOf, SweepbookError } from '../errors.ts';
+import { SweepbookError } from '../errors.ts';
 import type { AddressOf } from './address.ts';
 import { bearerToken } from './authorization.ts';
-import { toGraphQL, type FaultLog } from './errors.ts';
-import { demandComplexity, limits, shapeRule } from './limits.ts';
+import type { FaultLog } from './errors.ts';
+import type { Introspection } from './introspection.ts';
+import { limits } from './limits.ts';
 import type { SocketCounts } from './metrics.ts';
+import { prepare, refusals, tell, tooMany } from './websocket-operations.ts';
 
 /** Why a WebSocket was closed; 4400 and up are those of graphql-transport-ws. */
 export const closeCodes = {
@@ -58,6 +52,7 @@ interface SocketLog extends FaultLog {
 export interface SocketOptions {
   readonly log: SocketLog;
   readonly addressOf: AddressOf;
+  readonly introspection: Introspection;
   /** Pages of other origins that may connect. */
   readonly origins: readonly string[];
 }
@@ -72,22 +67,25 @@ export function serveWebSockets(
   server: Server,
   schema: GraphQLSchema,
   means: Means,
-  { log, addressOf, origins }: SocketOptions,
+  { log, addressOf, origins, introspection }: SocketOptions,
 ): ServedSockets {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: limits.webSocketMessageBytes });
   acceptUpgrades(server, sockets, origins);
+  const preparing = { schema, introspection, log };
   const peers = new Map<WebSocket, Peer>();
   const served = useServer<Record<string, unknown>>(
     {
       schema,
-      connectionInitWaitTimeout: 10_000,
+      connectionInitWaitTimeout: 5000,
       async onConnect({ connectionParams, extra, subscriptions }) {
         try {
           const token = tokenOf(connectionParams, extra.request);
           const viewer = await means.identity.authenticate(token, addressOf(extra.request));
+          if (extra.socket.readyState !== WebSocket.OPEN) return false;
           peers.set(extra.socket, newPeer(token, viewer, subscriptions));
           return true;
         } catch (error) {
+          noteRefusal(means, addressOf(extra.request), error);
           refuse(extra.socket, error);
           return false;
         }
@@ -99,7 +97,9 @@ export function serveWebSockets(
         const expiry = expiryOf(peer.viewer);
         if (expiry) refuse(extra.socket, expiry);
         if (Object.keys(subscriptions).length > limits.operationsPerSocket) return [tooMany()];
-        return prepare(schema, payload, new Context(means, peer.viewer, randomUUID()), log);
+        const address = addressOf(extra.request);
+        const context = new Context(means, peer.viewer, randomUUID(), address);
+        return prepare(preparing, payload, context);
       },
       onNext: (_ctx, _id, _payload, { contextValue }, result) =>
         result.errors && {
@@ -108,19 +108,13 @@ export function serveWebSockets(
             tell(error, (contextValue as Context).requestId, log),
           ),
         },
-      onError: (_ctx, _id, _payload, errors) =>
-        errors.map((error) => tell(error, randomUUID(), log)),
+      onError: ({ extra }, _id, _payload, errors) =>
+        refusals(errors, preparing, peers.get(extra.socket)?.viewer, randomUUID()),
     },
     sockets,
     keepAliveMs,
   );
-  let isChecking = false;
-  const timer = setInterval(() => {
-    closeStuck(peers, log);
-    if (isChecking) return;
-    isChecking = true;
-    void closeEnded(peers, means).finally(() => (isChecking = false));
-  }, checkMs);
+  const timer = keepChecking(peers, means, log);
   return {
     counts: () => ({ sockets: sockets.clients.size, operations: operationsOf(peers.values()) }),
     async close() {
@@ -171,6 +165,20 @@ function acceptUpgrades(
   });
 }
 
+function keepChecking(
+  peers: ReadonlyMap<WebSocket, Peer>,
+  means: Means,
+  log: SocketLog,
+): NodeJS.Timeout {
+  let isChecking = false;
+  return setInterval(() => {
+    closeStuck(peers, log);
+    if (isChecking) return;
+    isChecking = true;
+    void closeEnded(peers, means).finally(() => (isChecking = false));
+  }, checkMs);
+}
+
 /** Ends the connections of readers that take nothing. */
 function closeStuck(peers: ReadonlyMap<WebSocket, Peer>, log: SocketLog): void {
   for (const [socket, peer] of peers) {
@@ -201,6 +209,12 @@ async function closeEnded(peers: ReadonlyMap<WebSocket, Peer>, means: Means): Pr
   } catch {
     // A database that is away says nothing about tokens.
   }
+}
+
+function noteRefusal({ trail }: Means, address: string | undefined, error: unknown): void {
+  if (!(error instanceof SweepbookError)) return;
+  const asked = { viewer: unknownViewer, requestId: undefined, address } as const;
+  trail.refused({ ...asked, kind: 'CONNECTION', field: 'connection_init' }, error.code);
 }
 
 function isStuck(socket: WebSocket, peer: Peer): boolean {
@@ -237,47 +251,4 @@ function tokenOf(
     .flatMap((from) => [from?.['Authorization'], from?.['authorization']])
     .find((value): value is string => typeof value === 'string');
   return bearerToken(given ?? request.headers.authorization);
-}
-
-/** The same steps as Apollo takes: limits, then rules, then how much would come back. */
-function prepare(
-  schema: GraphQLSchema,
-  payload: SubscribePayload,
-  contextValue: Context,
-  log: FaultLog,
-): ExecutionArgs | readonly GraphQLError[] {
-  try {
-    const document = parse(payload.query, { maxTokens: limits.tokens });
-    const faults = validate(schema, document, [...specifiedRules, shapeRule], { maxErrors: 20 });
-    if (faults.length > 0) return faults;
-    const operation = getOperationAST(document, payload.operationName);
-    if (!operation)
-      return [new GraphQLError('name one of the operations of the document (operationName)')];
-    const variableValues = payload.variables ?? {};
-    demandComplexity(schema, document, variableValues, payload.operationName ?? undefined);
-    return { schema, document, operationName: payload.operationName, variableValues, contextValue };
-  } catch (error) {
-    if (error instanceof GraphQLError) return [error];
-    log.error(
-      { requestId: contextValue.requestId, error: messageOf(error) },
-      'websocket: preparation failed',
-    );
-    return [new GraphQLError('the operation cannot be prepared')];
-  }
-}
-
-const tooMany = () =>
-  new GraphQLError(
-    `a connection has at most ${limits.operationsPerSocket} operations at once: end one, or open another connection`,
-    { extensions: { code: 'RATE_LIMITED', facts: { most: limits.operationsPerSocket } } },
-  );
-
-function tell(error: Error, requestId: string, log: FaultLog): GraphQLError {
-  const found = error instanceof GraphQLError ? error : new GraphQLError(error.message);
-  const told = toGraphQL(found, requestId, log);
-  return new GraphQLError(told.message, {
-    nodes: found.nodes,
-    path: found.path,
-    extensions: told.extensions ?? {},
-  });
 }

@@ -56,7 +56,7 @@ test('a wrong token is 401 UNAUTHENTICATED on every road, and never taken for no
     expect(listing.status).toBe(401);
     expect(await listing.json()).toMatchObject({ code: 'UNAUTHENTICATED' });
     const { code: closeCode } = await new TestSocket(server.address, token).closed;
-    expect(closeCode).toBe(4401);
+    expect(closeCode).toBe(4403);
   }
   const basic = await server.anonymous.get('/export/datasets/none/files', {
     authorization: 'Basic eDp5',
@@ -80,7 +80,7 @@ test('a revoked token ends at once over HTTP, and within seconds on an open WebS
   expect(await revoke(token)).toEqual({ revokeToken: { changed: false } });
   const revokedAt = Date.now();
   const end = await socket.closed;
-  expect(end.code).toBe(4401);
+  expect(end.code).toBe(4403);
   expect(end.reason).toContain('revoked');
   // Looked at every 5 s; a busy machine gets as much again.
   expect(Date.now() - revokedAt).toBeLessThan(15_000);
@@ -108,7 +108,7 @@ test('a token ends when it expires, also on an open WebSocket', async () => {
   expect(Date.now()).toBeGreaterThanOrEqual(Date.parse(expiresAt));
   expect(status).toBe(401);
   expect(message).toContain(expiresAt);
-  expect(await socket.closed).toMatchObject({ code: 4401 });
+  expect(await socket.closed).toMatchObject({ code: 4403 });
 });
 
 test('of a token the database keeps the hash, and the log nothing', async () => {

@@ -107,7 +107,6 @@ const boundedLists: Record<string, string> = {
   'ViewerToken.groups': 'at most 500',
   'Identity.roles': 'as many as there are roles',
   'Identity.groups': 'at most 500',
-  'AuditEntry.fields': 'at most 50 root fields in an operation',
   'AuditEntry.roles': 'as many as there are roles',
   'Token.roles': 'as many as there are roles',
   'Viewer.roles': 'as many as there are roles',
