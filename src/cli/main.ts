@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { SweepbookError, messageOf } from '../errors.ts';
 import { addAuditCommands } from './audit.ts';
+import { addAuditTrailCommand } from './audit-trail.ts';
 import { addBackupCommand } from './backup.ts';
 import { addGlobalOptions } from './command.ts';
 import { addConfigCommand } from './config.ts';
@@ -56,6 +57,7 @@ function makeProgram(): Command {
   addTotalsCommand(program);
   addTokenCommands(program);
   addIdentityCommands(program);
+  addAuditTrailCommand(program);
   addWebhookCommands(program);
   addLoginCommands(program);
   addWhoamiCommand(program);

@@ -21,7 +21,7 @@ import { serveExports } from './export/routes.ts';
 import { serveGraphiql } from './graphiql.ts';
 import { makeApollo } from './graphql.ts';
 import { fastHeader, fastRoad } from './fast-road.ts';
-import { FastReads } from './fast-reads.ts';
+import { FastReads, type AskedQuery } from './fast-reads.ts';
 import { serveHealth } from './health.ts';
 import { serveManifests } from './imports/routes.ts';
 import type { Introspection } from './introspection.ts';
@@ -65,7 +65,7 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   let sockets: ServedSockets | undefined;
   serveMetrics(app, means, viewerOf, () => sockets?.counts() ?? { sockets: 0, operations: 0 });
   serveExports(app, means, viewerOf);
-  await serveManifests(app, means, viewerOf);
+  await serveManifests(app, means, viewerOf, addressOf);
   if (options.graphiql) await serveGraphiql(app);
   if (options.graphiql) app.get('/', async (_request, reply) => reply.redirect('/graphiql', 302));
   const plainRoad = fastifyApolloHandler(apollo, {
@@ -73,12 +73,14 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
       new Context(means, viewerOf(request), request.id, addressOf(request.raw)),
   });
   app.route({ url: '/graphql', method: ['GET', 'OPTIONS'], handler: plainRoad });
-  app.post(
-    '/graphql',
-    options.reads
-      ? fastRoad(new FastReads(schema, means.stores, options.reads, log), viewerOf, plainRoad)
-      : plainRoad,
-  );
+  const fast = options.reads && new FastReads(schema, means.stores, options.reads, log);
+  const answered = (request: FastifyRequest, asked: AskedQuery) => {
+    if (!fast || !means.trail.reads) return;
+    const { fields, operation } = fast.fieldsOf(asked);
+    const base = askedOf(request, viewerOf(request), addressOf(request.raw));
+    for (const field of fields) means.trail.answered({ ...base, kind: 'QUERY', field, operation });
+  };
+  app.post('/graphql', fast ? fastRoad(fast, viewerOf, plainRoad, answered) : plainRoad);
   await app.ready();
   const served = serveWebSockets(app.server, schema, means, { ...options, addressOf });
   sockets = served;
@@ -205,7 +207,7 @@ function auditRequests(
   app.addHook('onResponse', async (request, reply) => {
     const asked = askedOf(request, viewers.get(request), addressOf(request.raw));
     if (reply.statusCode === 401 || reply.statusCode === 403) {
-      if (!isGraphql(request) || !viewers.has(request)) {
+      if (!viewers.has(request) || !(isGraphql(request) || asked.field === 'POST /imports')) {
         trail.refused(asked, reply.statusCode === 401 ? 'UNAUTHENTICATED' : 'FORBIDDEN');
       }
     } else if (reply.statusCode < 400 && /^GET \/(export|metrics)/.test(asked.field)) {

@@ -1,5 +1,6 @@
 import type { IncomingMessage, Server } from 'node:http';
 import { randomUUID } from 'node:crypto';
+import type { Duplex } from 'node:stream';
 import type { GraphQLSchema } from 'graphql';
 import { useServer } from 'graphql-ws/use/ws';
 import { WebSocket, WebSocketServer } from 'ws';
@@ -114,11 +115,11 @@ export function serveWebSockets(
     sockets,
     keepAliveMs,
   );
-  const timer = keepChecking(peers, means, log);
+  const checks = keepChecking(peers, means, log);
   return {
     counts: () => ({ sockets: sockets.clients.size, operations: operationsOf(peers.values()) }),
     async close() {
-      clearInterval(timer);
+      await checks.stop();
       for (const socket of sockets.clients) {
         socket.close(closeCodes.goingAway, 'the server is going down: connect again');
       }
@@ -144,6 +145,11 @@ function isForeignPage({ headers }: IncomingMessage, origins: readonly string[])
   return !isOurs && !origins.includes(origin);
 }
 
+/** Says no and goes: whoever keeps his side open must not keep the server from going down. */
+function answer(socket: Duplex, status: string): void {
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`, () => socket.destroy());
+}
+
 function acceptUpgrades(
   server: Server,
   sockets: WebSocketServer,
@@ -152,11 +158,11 @@ function acceptUpgrades(
   server.on('upgrade', (request, socket, head) => {
     socket.on('error', () => socket.destroy());
     if (request.url?.split('?')[0] !== '/graphql') {
-      socket.end('HTTP/1.1 404 Not Found\r\n\r\n');
+      answer(socket, '404 Not Found');
     } else if (isForeignPage(request, origins)) {
-      socket.end('HTTP/1.1 403 Forbidden\r\n\r\n');
+      answer(socket, '403 Forbidden');
     } else if (sockets.clients.size >= limits.sockets) {
-      socket.end('HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\r\n');
+      answer(socket, '503 Service Unavailable\r\nRetry-After: 5');
     } else {
       sockets.handleUpgrade(request, socket, head, (webSocket) => {
         sockets.emit('connection', webSocket, request);
@@ -169,14 +175,19 @@ function keepChecking(
   peers: ReadonlyMap<WebSocket, Peer>,
   means: Means,
   log: SocketLog,
-): NodeJS.Timeout {
-  let isChecking = false;
-  return setInterval(() => {
+): { stop(): Promise<void> } {
+  let checking: Promise<void> | undefined;
+  const timer = setInterval(() => {
     closeStuck(peers, log);
-    if (isChecking) return;
-    isChecking = true;
-    void closeEnded(peers, means).finally(() => (isChecking = false));
+    checking ??= closeEnded(peers, means).finally(() => (checking = undefined));
   }, checkMs);
+  return {
+    async stop() {
+      clearInterval(timer);
+      // A pool that is closed just as this gets its connection would never end.
+      await checking;
+    },
+  };
 }
 
 /** Ends the connections of readers that take nothing. */
