@@ -1,6 +1,9 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { AuditTrail } from './access/audit-trail.ts';
+import { Identity } from './access/identity.ts';
+import { readIssuersFile } from './access/issuers-file.ts';
 import { TokenEntity } from './access/tokens.entity.ts';
 import { createFirstToken } from './access/tokens.service.ts';
 import type { Means } from './api/context.ts';
@@ -80,12 +83,14 @@ interface Base extends Foreign {
   readonly db: Db;
   readonly jobs: JobQueue;
   readonly stores: OpenStores;
+  readonly identity: Identity;
   readonly url: string;
 }
 
 async function openBase(config: Config, opened: Opened, log: Logger, owns: boolean): Promise<Base> {
   // First of all: who has made a mistake in it waits for no database.
   const foreign = readForeign(config);
+  const issuers = config.issuers === undefined ? undefined : readIssuersFile(config.issuers);
   const ofFile = storeFileOf(config).stores;
   await loadDrivers(ofFile);
   const stores = new OpenStores(ofFile);
@@ -116,7 +121,7 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
       log.warn({ error: hideSecrets(error.message) }, 'job queue: will try again'),
   });
   opened.add('job queue', () => jobs.close());
-  return { db: orm.em, jobs, stores, ...foreign, url };
+  return { db: orm.em, jobs, stores, identity: new Identity(orm.em, issuers), ...foreign, url };
 }
 
 const storeFileOf = ({ stores }: Config): StoreFile =>
@@ -169,7 +174,7 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
   try {
     const base = await openBase(config, opened, log, true);
     const token = await prepareFirstStart(config, base, log);
-    const { db, jobs, stores, imports, signer, url } = base;
+    const { db, url } = base;
     const doorbell = new Doorbell(db);
     const trouble = (message: string) =>
       log.warn({ error: hideSecrets(message) }, 'event feed: will try again');
@@ -204,10 +209,11 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
     );
     opened.add('totals', () => folding.close());
     if (worker) opened.add('worker', () => worker.stop());
+    const trail = openTrail(config, base, log);
+    opened.add('audit trail', () => trail.close());
     const means: Means = {
-      db,
-      jobs,
-      stores,
+      ...base,
+      trail,
       feed,
       progress,
       epoch,
@@ -215,8 +221,6 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
       leaseSeconds: config.leaseSeconds,
       retryBaseMs: config.retryBaseMs,
       webhooks,
-      imports,
-      signer,
       suspicionJobs: config.suspicionJobs,
       ring: () => {
         ring();
@@ -233,6 +237,16 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
     await opened.closeAll(log);
     throw error;
   }
+}
+
+function openTrail({ auditDays, auditReads }: Config, { db }: Base, log: Logger): AuditTrail {
+  return new AuditTrail({
+    db,
+    days: auditDays,
+    reads: auditReads,
+    onTrouble: (error) =>
+      log.error({ error: hideSecrets(error) }, 'the audit trail cannot be written: once more soon'),
+  });
 }
 
 function openReads(url: string, config: Config, opened: Opened, log: Logger): ReadPool {

@@ -51,6 +51,21 @@ export async function findPlaces(db: Db, scope: LossScope): Promise<Places> {
   return { volumeIds: [found[0].id] };
 }
 
+/** The sites that a scope may hit: every one, where it names no place. */
+export async function sitesOf(db: Db, { volumeIds, storeId }: Places): Promise<string[]> {
+  const found = await rows(
+    db,
+    sql<{ name: string }>`select name from sites where ${
+      storeId !== undefined
+        ? sql`id = (select site_id from mass_stores where id = ${storeId})`
+        : volumeIds
+          ? sql`id in (select site_id from volumes where id = any (${volumeIds}::integer[]))`
+          : sql`true`
+    }`,
+  );
+  return found.map((row) => row.name);
+}
+
 function unknown(field: string, name: string, wayOut: string): SweepbookError {
   return new SweepbookError('NOT_FOUND', `${field} ${name} is not known here: ${wayOut}`, {
     field,

@@ -10,6 +10,7 @@ import {
   hitsOf,
   lostBefore,
   replicasOfScope,
+  sitesOf,
   unknownNames,
   type Places,
   type UnknownNames,
@@ -60,6 +61,9 @@ export async function reportStorageLoss(
   const what = checkScope(loss);
   const reason = checkReason(loss.reason);
   const places = await findPlaces(db.fork(), loss);
+  for (const site of viewer.sites ? await sitesOf(db.fork(), places) : []) {
+    demand(viewer, 'reportLoss', { site });
+  }
   const key = loss.dryRun ? null : idempotencyKey;
   const call = { principal: viewer.principal, operation: 'reportStorageLoss', key, request: loss };
   const store =
