@@ -27,6 +27,7 @@ import { readWebhookKey } from './notices/signature.ts';
 import { greet } from './greeting.ts';
 import { serveHttp } from './server/http.ts';
 import { makeLog } from './server/log.ts';
+import { listPools, preparePoolOnce, takeOverPools } from './pools/pools.service.ts';
 import { readForeign, type Foreign } from './storage/import-sources.ts';
 import { loadDrivers, OpenStores } from './storage/open.ts';
 import { readStoreFile, type StoreFile } from './storage/store-file.ts';
@@ -125,7 +126,7 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
 }
 
 const storeFileOf = ({ stores }: Config): StoreFile =>
-  stores === undefined ? { stores: [], policies: [] } : readStoreFile(stores);
+  stores === undefined ? { stores: [], policies: [], pools: [] } : readStoreFile(stores);
 
 /** The site, its default store and the first token: made once, at the very first start. */
 async function prepareFirstStart(
@@ -134,9 +135,11 @@ async function prepareFirstStart(
   log: Logger,
 ): Promise<string | undefined> {
   const folder = { site: config.site, root: config.storeRoot, urlPrefix: config.storeUrlPrefix };
-  const { changed, waiting } = await prepareStores(db, stores, folder, storeFileOf(config));
+  const ofFile = storeFileOf(config);
+  const { changed, waiting } = await prepareStores(db, stores, folder, ofFile);
   if (changed.length > 0) log.info({ stores: changed }, 'mass stores made or changed');
   for (const facts of waiting) log.warn(facts, 'a new mass store cannot be prepared yet');
+  await preparePools(config, db, ofFile, log);
   for (const row of await listMassStores(db)) await jobs.prepare(row.id);
   return createFirstToken(db, 'operator', (text) => {
     const file = join(config.home, 'operator-token');
@@ -144,6 +147,21 @@ async function prepareFirstStart(
     writeFileSync(file, `${text}\n`, { mode: 0o600 });
     chmodSync(file, 0o600);
   });
+}
+
+/** The pools of the store file; the folder of a new one is made where it can be. */
+async function preparePools(
+  { site }: Config,
+  db: Db,
+  { pools }: StoreFile,
+  log: Logger,
+): Promise<void> {
+  const changed = await takeOverPools(db, site, pools);
+  if (changed.length > 0) log.info({ pools: changed }, 'pools made or changed');
+  for (const pool of await listPools(db.fork())) {
+    const why = await preparePoolOnce(db, pool);
+    if (why !== undefined) log.warn({ pool: pool.name, why }, 'a new pool cannot be prepared yet');
+  }
 }
 
 export interface RunningSweepbook {

@@ -155,7 +155,7 @@ export async function lostBefore(
     places.storeId === undefined
       ? sql<{ count: number; incidentId: number | null }>`
         select count(*) as count, max(p.incident_id) as "incidentId" from replicas p
-        where p.status <> 'AVAILABLE' and ${replicasOfScope(sql`p`, scope, places, until)}
+        where p.status not in ('AVAILABLE', 'EVICTED') and ${replicasOfScope(sql`p`, scope, places, until)}
           -- Most volumes crash for the first time: then no copy need be looked at.
           and (select exists (select from incidents where what = 'REPLICAS' and status <> 'UNDONE'))`
       : sql<{ count: number; incidentId: number | null }>`
