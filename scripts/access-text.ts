@@ -1,4 +1,9 @@
-import { guardedFields, sights } from '../src/access/fields.ts';
+import {
+  guardedFields,
+  sights,
+  toldOfRunInProduction,
+  variedFields,
+} from '../src/access/fields.ts';
 import { policy, type Action, type Reach } from '../src/access/policy.ts';
 import { anyRoles, type AnyRole } from '../src/access/roles.ts';
 
@@ -79,6 +84,13 @@ export function accessText(): string {
         `\`${action}\``,
         otherwise === null ? 'null' : '[]',
       ]),
+    ),
+    'Of a run in production, who has no `readProduction` is told ' +
+      `${toldOfRunInProduction.map((name) => `\`${name}\``).join(', ')} and nothing else.`,
+    'Counts that follow what their viewer sees:',
+    table(
+      ['Field', 'What is counted'],
+      Object.entries(variedFields).map(([name, what]) => [`\`${name}\``, what]),
     ),
     '## Objects',
     'By its noun: by the rule of datasets, files, runs, backups or events. With its parent: whoever sees the object or ' +

@@ -19,8 +19,33 @@ export const guardedFields: Readonly<Record<string, GuardedField>> = {
   'MassStore.root': backups,
   'MassStore.detail': backups,
   'MassStore.lastTest': backups,
+  'Incident.scope': { action: 'readIncidents', otherwise: null },
   'Incident.table': { action: 'readIncidents', otherwise: null },
 };
+
+const ownPart = 'an owner: of the part about his datasets';
+
+/** Counts over what their viewer sees: two people may be told different ones. */
+export const variedFields: Readonly<Record<string, string>> = {
+  'Incident.itemCount': ownPart,
+  'Incident.lostCount': ownPart,
+  'Incident.openCount': ownPart,
+  'Incident.recoverableCount': ownPart,
+  'Incident.restoredCount': ownPart,
+  'Incident.safeCount': ownPart,
+  'Incident.stillLostCount': ownPart,
+  'Incident.datasetCount': ownPart,
+  'Incident.markedDatasetCount': ownPart,
+  'Incident.hiddenDatasetCount': ownPart,
+};
+
+/** All that is told of a run in production, to whom production is no business of his. */
+export const toldOfRunInProduction: readonly string[] = [
+  'id',
+  'number',
+  'source',
+  'productionStatus',
+];
 
 /** How somebody comes to see an object. */
 export type Sight =

@@ -1,4 +1,4 @@
-import { isObjectType, type GraphQLSchema } from 'graphql';
+import { defaultFieldResolver, isObjectType, type GraphQLSchema } from 'graphql';
 import { guardedFields } from '../access/fields.ts';
 import { may } from '../access/policy.ts';
 import type { Context } from '../api/context.ts';
@@ -9,8 +9,8 @@ export function guarded(schema: GraphQLSchema): GraphQLSchema {
     const [typeName = '', fieldName = ''] = name.split('.');
     const type = schema.getType(typeName);
     const field = isObjectType(type) ? type.getFields()[fieldName] : undefined;
-    if (!field?.resolve) throw new Error(`the policy guards ${name}, which is no field`);
-    const { resolve } = field;
+    if (!field) throw new Error(`the policy guards ${name}, which is no field`);
+    const { resolve = defaultFieldResolver } = field;
     field.resolve = (root, args, context: Context, info) =>
       may(context.viewer, action) ? resolve(root, args, context, info) : otherwise;
   }
