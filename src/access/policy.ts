@@ -107,6 +107,24 @@ export const policy = {
     OPERATOR: 'any',
     ADMIN: 'any',
   },
+  /** Stage files that one sees into a pool, if the pool takes it from one's role. */
+  stageFiles: {
+    USER: 'any',
+    DQM: 'any',
+    PRODUCER: 'any',
+    IMPORTER: 'any',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** See and release what was staged. */
+  handleStage: {
+    USER: 'own',
+    DQM: 'own',
+    PRODUCER: 'own',
+    IMPORTER: 'own',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
   /** See which copies are suspicious, have one checked at once. */
   checkCopies: { OPERATOR: 'site', ADMIN: 'any' },
   /** Import datasets of other sites. */

@@ -19,6 +19,8 @@ import { addMigrateCommand } from './migrate.ts';
 import { complain, flushed } from './print.ts';
 import { addRunCommands } from './runs.ts';
 import { addServeCommand } from './serve.ts';
+import { addPoolCommands } from './pools.ts';
+import { addStageCommands } from './stage.ts';
 import { addStoreCommands } from './stores.ts';
 import { addStuckCommand } from './stuck.ts';
 import { addSweepCommand } from './sweep.ts';
@@ -52,6 +54,8 @@ function makeProgram(): Command {
   addImportCommands(program);
   addIncidentCommands(program);
   addStoreCommands(program);
+  addPoolCommands(program);
+  addStageCommands(program);
   addAuditCommands(program);
   addStuckCommand(program);
   addTotalsCommand(program);

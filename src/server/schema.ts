@@ -92,6 +92,13 @@ import {
   ImportMutations,
   ImportResolver,
 } from '../imports/imports.resolver.ts';
+import {
+  DatasetLocalityResolver,
+  FileLocalityResolver,
+  PoolResolver,
+} from '../pools/pools.resolver.ts';
+import { findStageNode, StageMutations, StageResolver } from '../pools/stages.resolver.ts';
+import { StageProgressResolver } from '../pools/stage-progress.resolver.ts';
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
@@ -130,6 +137,8 @@ class NodeResolver {
         return findSuspicionNode(context, key.id);
       case 'Import':
         return findImportNode(context, key.id);
+      case 'StageRequest':
+        return findStageNode(context, key.id);
     }
   }
 }
@@ -222,6 +231,14 @@ const importResolvers = [
   FollowRuleResolver,
   FollowedDatasetResolver,
 ];
+const poolResolvers = [
+  PoolResolver,
+  FileLocalityResolver,
+  DatasetLocalityResolver,
+  StageResolver,
+  StageMutations,
+  StageProgressResolver,
+];
 const exportResolvers = [ExportResolver, ContainerExportResolver];
 
 /** The whole schema; schema.graphql is printed from it. */
@@ -239,6 +256,7 @@ export function makeSchema(): GraphQLSchema {
       ...incidentResolvers,
       ...importResolvers,
       ...noticeResolvers,
+      ...poolResolvers,
       ...exportResolvers,
     ],
     scalarsMap: [{ type: Date, scalar: DateTime }],
