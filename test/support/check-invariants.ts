@@ -4,6 +4,7 @@ import { contentChecks, type Check } from './invariants-of-contents.ts';
 import { eventChecks } from './invariants-of-events.ts';
 import { importChecks } from './invariants-of-imports.ts';
 import { incidentChecks } from './invariants-of-incidents.ts';
+import { poolChecks } from './invariants-of-pools.ts';
 
 /** Findings of one check that are told; the rest is counted. */
 const mostTold = 20;
@@ -14,6 +15,7 @@ export const allChecks: readonly Check[] = [
   ...containerChecks,
   ...incidentChecks,
   ...importChecks,
+  ...poolChecks,
 ];
 
 /**
