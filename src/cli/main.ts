@@ -11,6 +11,7 @@ import { CliError, exitCode, exitCodeOf } from './exit-codes.ts';
 import { addExportCommand } from './export.ts';
 import { addFileCommands } from './files.ts';
 import { addImportCommands } from './imports.ts';
+import { addInSituCommand } from './in-situ.ts';
 import { addIncidentCommands } from './incidents.ts';
 import { addMigrateCommand } from './migrate.ts';
 import { complain, flushed } from './print.ts';
@@ -45,6 +46,7 @@ function makeProgram(): Command {
   addContainerCommands(program);
   addRunCommands(program);
   addFileCommands(program);
+  addInSituCommand(program);
   addExportCommand(program);
   addImportCommands(program);
   addIncidentCommands(program);

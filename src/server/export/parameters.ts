@@ -3,7 +3,7 @@ import type { ListFilter, Moment } from '../../datasets/datasets-export.queries.
 import { badInput, SweepbookError } from '../../errors.ts';
 import { readPlace } from '../../events/events.queries.ts';
 import { parseRunRanges } from '../../runs/runs.rules.ts';
-import { exportFormats, formats, type ExportFormat } from './formats.ts';
+import { exportFormats, formats, type ExportFormat } from '../../formats/formats.ts';
 
 /** What is asked of an export, checked. */
 export interface ExportParameters {
