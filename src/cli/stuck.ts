@@ -72,6 +72,7 @@ interface Report {
   };
   readonly badDatasets: readonly {
     readonly reason: string;
+    readonly incidentNumber: number | null;
     readonly datasetCount: number;
     readonly publishedCount: number;
     readonly fileCount: number;
@@ -101,7 +102,7 @@ const query = (age: string) => `query Stuck${age === '' ? '' : '($age: Int)'} {
       nodes { dataset { name owner status createdAt fileCount confirmedCount } trouble advice }
     }
     badDatasets {
-      reason datasetCount publishedCount fileCount sizeBytes oldestAt markedBy exampleDataset
+      reason incidentNumber datasetCount publishedCount fileCount sizeBytes oldestAt markedBy exampleDataset
     }
   }
 }`;
@@ -195,6 +196,9 @@ function sectionsOf(stuck: Report): readonly { title: string; items: readonly It
         `${counted(row.datasetCount, 'dataset')} (${row.publishedCount} were published), ` +
           `${counted(row.fileCount, 'file')}, ${humanBytes(row.sizeBytes)}: “${row.reason}” ` +
           `(${row.markedBy}, ${ageOf(row.oldestAt)} ago), ${row.exampleDataset} for one`,
+        row.incidentNumber === null
+          ? undefined
+          : todo(`"sweepbook incident show ${row.incidentNumber}" tells what each has lost.`),
       ]),
     },
   ];

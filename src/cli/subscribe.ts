@@ -1,5 +1,4 @@
-import { createClient } from 'graphql-ws';
-import WebSocket from 'ws';
+import type { Client } from 'graphql-ws';
 import type { ClientSettings } from '../config.ts';
 
 interface Connection<Data> {
@@ -23,8 +22,32 @@ export function subscribe<Data>(
   variables: Record<string, unknown>,
   onConnected: () => void = () => undefined,
 ): Connection<Data> {
+  const opening = openClient(settings, onConnected);
+  let isDisposed = false;
+  async function* items() {
+    const client = await opening;
+    if (isDisposed) return;
+    yield* client.iterate<Data>({ query, variables }) as AsyncIterableIterator<
+      SubscriptionItem<Data>
+    >;
+  }
+  return {
+    items: items(),
+    dispose() {
+      isDisposed = true;
+      void opening.then((client) => client.dispose());
+    },
+  };
+}
+
+/** Loaded by those who subscribe alone: it brings GraphQL as a whole, half the start of a command. */
+async function openClient(settings: ClientSettings, onConnected: () => void): Promise<Client> {
+  const [{ createClient }, { default: WebSocket }] = await Promise.all([
+    import('graphql-ws'),
+    import('ws'),
+  ]);
   const { token } = settings;
-  const client = createClient({
+  return createClient({
     url: `${settings.url.replace(/^http/, 'ws')}/graphql`,
     webSocketImpl: WebSocket,
     lazy: true,
@@ -34,10 +57,4 @@ export function subscribe<Data>(
     on: { connected: onConnected },
     onNonLazyError: () => undefined,
   });
-  return {
-    items: client.iterate<Data>({ query, variables }) as AsyncIterableIterator<
-      SubscriptionItem<Data>
-    >,
-    dispose: () => void client.dispose(),
-  };
 }

@@ -12,7 +12,7 @@ export interface BadMarkChange {
   readonly expectedVersion?: number | null | undefined;
 }
 
-/** Takes a dataset out of users' sight, with the reason; a dataset that carries a mark keeps it. */
+/** Takes a dataset out of users’ sight, with the reason; one that somebody marked already keeps that mark. */
 export async function markDatasetBad(
   db: Db,
   viewer: Viewer,
@@ -22,7 +22,7 @@ export async function markDatasetBad(
   return inTransaction(db, { principal: viewer.principal, reason }, async (tx) => {
     demand(viewer, 'markBad');
     const dataset = await lockDataset(tx, viewer, input.dataset);
-    if (dataset.badMarkCount > 0) {
+    if (dataset.badMarkCount > 0 && (await isMarkedByHand(tx, dataset.id))) {
       return { datasetId: dataset.id, changed: false, changedCount: 0 };
     }
     expectVersion(dataset, input.expectedVersion);
@@ -60,6 +60,16 @@ export async function clearDatasetBad(
     if (changedCount === 0) throw await heldByIncident(tx, dataset);
     return { datasetId: dataset.id, changed: true, changedCount };
   });
+}
+
+/** Marks of incidents and of other sites go by themselves, and what somebody said here must not go with them. */
+async function isMarkedByHand(tx: Db, datasetId: number): Promise<boolean> {
+  const found = await rows(
+    tx,
+    sql`select from bad_marks m where m.dataset_id = ${datasetId} and m.cleared_at is null and m.incident_id is null
+      and not exists (select from followed_datasets f where f.bad_mark_id = m.id) limit 1`,
+  );
+  return found.length > 0;
 }
 
 async function heldByIncident(tx: Db, dataset: LockedDataset): Promise<SweepbookError> {

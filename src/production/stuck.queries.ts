@@ -200,6 +200,7 @@ export async function unfinishedDatasets(
 
 export interface BadGroupRow {
   readonly reason: string;
+  readonly incidentNumber: number | null;
   readonly datasetCount: number;
   readonly publishedCount: number;
   readonly fileCount: number;
@@ -209,18 +210,22 @@ export interface BadGroupRow {
   readonly exampleDataset: string;
 }
 
-/** Standing bad marks by their reason, the largest group first (bad_marks_by_time). */
+/**
+ * Standing bad marks by their incident, else by their reason, the largest group first (bad_marks_by_time). The marks
+ * of an incident each tell what that dataset lost: what they have in common is the reason of the incident.
+ */
 export async function badDatasets(db: Db, most: number): Promise<BadGroupRow[]> {
   return rows(
     db,
     sql<BadGroupRow>`
-    select x.reason, count(*) as "datasetCount", count(*) filter (where d.status = 'CLOSED') as "publishedCount",
+    select coalesce(i.reason, x.reason) as reason, x.incident_id as "incidentNumber", count(*) as "datasetCount", count(*) filter (where d.status = 'CLOSED') as "publishedCount",
       sum(d.file_count) as "fileCount", sum(d.size_bytes) as "sizeBytes", min(x.marked_at) as "oldestAt",
       (array_agg(x.marked_by order by x.marked_at, x.id))[1] as "markedBy",
       (array_agg(d.name order by x.marked_at, x.id))[1] as "exampleDataset"
-    from (select id, dataset_id, reason, marked_by, marked_at from bad_marks where cleared_at is null
-          order by marked_at, id limit ${mostLookedAt}) x
-    join datasets d on d.id = x.dataset_id
-    group by x.reason order by count(*) desc, x.reason limit ${most}`,
+    from (select id, dataset_id, incident_id, case when incident_id is null then reason end as reason, marked_by, marked_at
+          from bad_marks where cleared_at is null order by marked_at, id limit ${mostLookedAt}) x
+    join datasets d on d.id = x.dataset_id left join incidents i on i.id = x.incident_id
+    group by x.incident_id, i.reason, x.reason
+    order by count(*) desc, coalesce(i.reason, x.reason), x.incident_id limit ${most}`,
   );
 }

@@ -1,4 +1,4 @@
-import { Field, Float, ObjectType } from 'type-graphql';
+import { Field, Float, Int, ObjectType } from 'type-graphql';
 import { connectionType } from '../api/connection.ts';
 import { enumType } from '../api/inputs.ts';
 import { DateTime, SafeInt } from '../api/scalars.ts';
@@ -143,10 +143,18 @@ export class WaitingBackups extends BackupGroup {
   nextAttemptAt!: Date | null;
 }
 
-@ObjectType({ description: 'Datasets that carry a bad mark of the same reason.' })
+@ObjectType({
+  description: 'Datasets that carry a bad mark of the same incident, or of the same reason.',
+})
 export class BadDatasets {
-  @Field(() => String, { description: 'What is wrong with them.' })
+  @Field(() => String, { description: 'What is wrong with them; of an incident, its reason.' })
   reason!: string;
+
+  @Field(() => Int, {
+    nullable: true,
+    description: 'Number of the incident that marked them; null = somebody marked them.',
+  })
+  incidentNumber!: number | null;
 
   @Field(() => SafeInt, { description: 'How many datasets.' })
   datasetCount!: number;

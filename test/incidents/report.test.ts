@@ -91,6 +91,35 @@ test('a crashed volume: each copy is what it is, and who lost a file is marked',
   expect(await checkInvariants(server.database.url)).toEqual([]);
 });
 
+test('what a crash marked is one line for operators, whatever each dataset lost', async () => {
+  const { operator } = server;
+  const files = await Promise.all(['a', 'b', 'c'].map((name) => placedFile(server, 'torn', name)));
+  await waivedDataset(operator, 'torn-one', files.slice(0, 1));
+  await waivedDataset(operator, 'torn-two', files);
+  const done = await report(operator, { volume: 'torn', reason: 'the head fell down' });
+  await mutate(operator, 'markDatasetBad', { dataset: 'torn-one', reason: 'the head fell down' });
+  const { stuck } = await operator.call<{ stuck: { badDatasets: { reason: string }[] } }>(
+    '{ stuck { badDatasets { reason incidentNumber datasetCount publishedCount fileCount exampleDataset } } }',
+  );
+  const group = { reason: 'the head fell down', exampleDataset: 'torn-one' };
+  expect(stuck.badDatasets.filter((row) => row.reason === group.reason)).toEqual([
+    {
+      ...group,
+      incidentNumber: done.incident?.number,
+      datasetCount: 2,
+      publishedCount: 2,
+      fileCount: 4,
+    },
+    { ...group, incidentNumber: null, datasetCount: 1, publishedCount: 1, fileCount: 1 },
+  ]);
+
+  // What somebody said stands when the incident is gone.
+  const undo = { incident: done.incident?.number, reason: 'a wrong disk' };
+  await mutate(operator, 'undoIncident', undo);
+  expect(await isSeen(server, 'torn-two')).toBe(true);
+  expect(await isSeen(server, 'torn-one')).toBe(false);
+});
+
 test('the same report twice has no second effect', async () => {
   const { operator } = server;
   const file = await placedFile(server, 'twice', 'twice/a');

@@ -40,7 +40,7 @@ async function look(client: TestClient, older = ''): Promise<Stuck> {
     failedBackups { store status errorCode count sizeBytes exampleLfn lastError advice }
     waitingBackups${older} { store reason count sizeBytes exampleLfn lastError nextAttemptAt advice }
     datasets${older} { totalCount nodes { dataset { name } trouble advice } }
-    badDatasets { reason datasetCount publishedCount fileCount sizeBytes markedBy exampleDataset } } }`);
+    badDatasets { reason incidentNumber datasetCount publishedCount fileCount sizeBytes markedBy exampleDataset } } }`);
   return stuck;
 }
 
@@ -229,6 +229,7 @@ test('a mess is told in order, with what to do', async () => {
   expect(stuck.badDatasets).toEqual([
     {
       reason: 'the tape was wet',
+      incidentNumber: null,
       datasetCount: 2,
       publishedCount: 2,
       fileCount: 2,
@@ -238,6 +239,7 @@ test('a mess is told in order, with what to do', async () => {
     },
     {
       reason: 'nobody knows it',
+      incidentNumber: null,
       datasetCount: 1,
       publishedCount: 0,
       fileCount: 0,

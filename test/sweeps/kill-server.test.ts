@@ -36,15 +36,20 @@ function randomOf(start: number): () => number {
 
 /** Sends one call until it is answered, whatever server answers: what a producer's script does. */
 async function insist(client: () => TestClient, query: string, input: object): Promise<unknown> {
-  return until('an answer', async () => {
-    const answer = await client()
-      .raw(query, { input })
-      .catch(() => undefined);
-    const code = answer?.errors?.[0]?.extensions.code;
-    if (!answer || code === 'UNAVAILABLE' || code === 'INTERNAL') return undefined;
-    if (answer.errors) throw new Error(JSON.stringify(answer.errors));
-    return answer.data ?? undefined;
-  });
+  return until(
+    'an answer',
+    async () => {
+      const answer = await client()
+        .raw(query, { input })
+        .catch(() => undefined);
+      const code = answer?.errors?.[0]?.extensions.code;
+      if (!answer || code === 'UNAVAILABLE' || code === 'INTERNAL') return undefined;
+      if (answer.errors) throw new Error(JSON.stringify(answer.errors));
+      return answer.data ?? undefined;
+      // A server may be killed before it has answered anything, as often as servers are killed here.
+    },
+    120_000,
+  );
 }
 
 test('a server killed amid mutations: each call that is sent again is done once', async () => {

@@ -116,7 +116,10 @@ async function recovers(swept: Swept, killedAt: number, point: string): Promise<
   ]);
   const stored = await describeFile(swept.final);
   expect(stored.sha256).toBe((await describeFile(source)).sha256);
-  await until('no leftover', () => readdirSync(join(store, '.incoming')).length === 0);
+  // A self-test's canary (b0) that died with a worker goes with the hourly look at left-overs.
+  await until('no leftover', () =>
+    readdirSync(join(store, '.incoming')).every((name) => name.startsWith('b0.')),
+  );
   await worker.kill('SIGTERM');
 }
 
