@@ -74,7 +74,7 @@ function unclear(path: string, tree: string | undefined, trees: readonly string[
   const wanted = tree === undefined ? '' : ` named ${tree}`;
   const message =
     trees.length === 0
-      ? `${path}: there is no tree${wanted} in it, and none of another name`
+      ? `${path}: there is no tree in it at all`
       : tree === undefined
         ? `${path}: ${trees.length} trees are in it, say which one counts the events: ${shown}${more}`
         : `${path}: there is no tree${wanted} in it, but ${shown}${more}`;

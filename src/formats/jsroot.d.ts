@@ -8,7 +8,10 @@ declare module 'jsroot/core' {
 
 declare module 'jsroot/io' {
   export interface Key {
+    /** Without the quotes that are in it. */
     readonly fName: string;
+    /** With them, if there are any. */
+    readonly fRealName?: string;
     readonly fClassName: string;
     readonly fCycle: number;
   }
@@ -18,8 +21,7 @@ declare module 'jsroot/io' {
   }
 
   export interface RootFile extends Directory {
-    readObject(name: string, cycle?: number): Promise<unknown>;
-    readDirectory(name: string): Promise<Directory | null>;
+    readObject(name: string): Promise<unknown>;
   }
 
   /** Where the bytes come from. */

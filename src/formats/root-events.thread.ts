@@ -20,6 +20,8 @@ export type RootAnswer =
 
 interface Tree {
   readonly name: string;
+  /** As the reader knows it. */
+  readonly place: string;
   readonly key: Key;
 }
 
@@ -48,7 +50,7 @@ export async function countEntries({ path, tree }: RootTask): Promise<RootAnswer
     const file = await reader.open(fd);
     if (file === false) return { outcome: 'BROKEN', why: 'it cannot be opened' };
     const trees = new Map<string, Tree>();
-    for await (const found of treesOf(file, file, tree, '', 0)) {
+    for await (const found of treesOf(file, file, tree)) {
       // A tree is written several times while it grows: the last one counts.
       const before = trees.get(found.name);
       if (!before || found.key.fCycle > before.key.fCycle) trees.set(found.name, found);
@@ -59,7 +61,7 @@ export async function countEntries({ path, tree }: RootTask): Promise<RootAnswer
     }
     if (tree === undefined) return { outcome: 'UNCLEAR', trees: [...trees.keys()] };
     const all = new Set<string>();
-    for await (const { name } of treesOf(file, file, undefined, '', 0)) all.add(name);
+    for await (const { name } of treesOf(file, file, undefined)) all.add(name);
     return { outcome: 'UNCLEAR', trees: [...all] };
   } catch (error) {
     return {
@@ -73,29 +75,42 @@ export async function countEntries({ path, tree }: RootTask): Promise<RootAnswer
   }
 }
 
-/** The trees of a folder in the file and below; with `wanted` only the one of this name. */
+/** A folder in a file. */
+const top = { name: '', place: '', depth: 0 };
+
+/** The trees of a folder and below; with `wanted` only the one of this name. */
 async function* treesOf(
   file: RootFile,
   { fKeys }: Directory,
   wanted: string | undefined,
-  folder: string,
-  depth: number,
+  folder = top,
 ): AsyncGenerator<Tree> {
-  const folders = new Map<string, Key>();
+  const folders = new Map<string, typeof top & { readonly cycle: number }>();
   for (const key of fKeys) {
-    const name = folder + key.fName;
-    if (isTree(key) && (wanted === undefined || wanted === name)) yield { name, key };
+    const name = folder.name + (key.fRealName ?? key.fName);
+    const place = folder.place + key.fName;
+    if (isTree(key) && (wanted === undefined || wanted === name)) yield { name, place, key };
     const leads = wanted === undefined || wanted.startsWith(`${name}/`);
-    if (isFolder(key) && leads && depth < deepest) folders.set(name, key);
+    if (!isFolder(key) || !leads || folder.depth === deepest) continue;
+    folders.set(place, {
+      name: `${name}/`,
+      place: `${place}/`,
+      depth: folder.depth + 1,
+      cycle: key.fCycle,
+    });
   }
-  for (const [name, { fCycle }] of folders) {
-    const inner = (await file.readObject(`${name};${fCycle}`)) as Directory;
-    yield* treesOf(file, inner, wanted, `${name}/`, depth + 1);
+  for (const [place, inner] of folders) {
+    const directory = (await file.readObject(`${place};${inner.cycle}`)) as Directory;
+    yield* treesOf(file, directory, wanted, inner);
   }
 }
 
-async function entriesOf(file: RootFile, { name, key }: Tree, reader: Reader): Promise<number> {
-  const object = await file.readObject(`${name};${key.fCycle}`);
+async function entriesOf(
+  file: RootFile,
+  { name, place, key }: Tree,
+  reader: Reader,
+): Promise<number> {
+  const object = await file.readObject(`${place};${key.fCycle}`);
   const events = tupleClasses.has(key.fClassName)
     ? await tupleEntries(object as Tuple, reader)
     : Number((object as { fEntries?: number }).fEntries);
