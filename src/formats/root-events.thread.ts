@@ -139,8 +139,11 @@ async function loadReader(): Promise<Reader> {
   // eslint-disable-next-line no-underscore-dangle
   internals._ZstdStream = { decompress: (packed) => zstdDecompressSync(packed) };
   class LocalFile extends FileProxy {
-    constructor(private readonly fd: number) {
+    private readonly fd: number;
+
+    constructor(fd: number) {
       super();
+      this.fd = fd;
     }
 
     override async openFile(): Promise<boolean> {
