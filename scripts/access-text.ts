@@ -38,6 +38,8 @@ const what: Readonly<Record<Action, string>> = {
   checkCopies: 'See suspicious copies, have one checked',
   importDatasets: 'Import datasets of other sites',
   handleImport: 'Retry and cancel imports',
+  stageFiles: 'Stage files into a pool that takes it from the role',
+  handleStage: 'See and release what was staged',
   readImports: 'See how imports come along',
   manageTokens: 'Make, list and revoke tokens',
   rotateToken: 'Replace a token by a new one of its kind; own: the one that is shown',

@@ -13,6 +13,7 @@ import { addExportCommand } from './export.ts';
 import { addFileCommands } from './files.ts';
 import { addIdentityCommands } from './identities.ts';
 import { addImportCommands } from './imports.ts';
+import { addInSituCommand } from './in-situ.ts';
 import { addIncidentCommands } from './incidents.ts';
 import { addLoginCommands } from './login.ts';
 import { addMigrateCommand } from './migrate.ts';
@@ -50,6 +51,7 @@ function makeProgram(): Command {
   addContainerCommands(program);
   addRunCommands(program);
   addFileCommands(program);
+  addInSituCommand(program);
   addExportCommand(program);
   addImportCommands(program);
   addIncidentCommands(program);
