@@ -36,6 +36,8 @@ const what: Readonly<Record<Action, string>> = {
   watchAllDatasets: 'Be told by webhook of the datasets of everybody',
   reportReadFailure: 'Say that a job could not read a copy',
   checkCopies: 'See suspicious copies, have one checked',
+  stageFiles: 'Have files staged into a pool, if the pool takes it from the role',
+  handleStage: 'See and release what was staged',
   importDatasets: 'Import datasets of other sites',
   handleImport: 'Retry and cancel imports',
   readImports: 'See how imports come along',

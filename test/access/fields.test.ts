@@ -132,7 +132,8 @@ const wholeOrigin = `alter table imports disable trigger imports_guard;
 const filled: Record<string, string> = {
   runs: `started_at = '2026-01-01', conditions = 'c', luminosity = 1.5, event_count = 30,
     verdict_comment = case when verdict is not null then 'fine' end`,
-  datasets: `description = 'd', release = 'r', stream = 's', tree_name = 't'`,
+  datasets: `description = 'd', release = 'r', stream = 's', tree_name = 't',
+    luminosity = 1.5, luminosity_run_count = least(run_count, 1)`,
   files: `release = 'r'`,
   backup_records: `copied_at = now(), last_error_code = 'NO_SPACE', store_key = coalesce(store_key, 'key'),
     awaits_tape_since = case when status = 'COPIED' then now() end,
@@ -149,6 +150,8 @@ const requiredArguments: Record<string, string> = {
 };
 /** What changes by itself, or needs more than an object. */
 const leftOut = new Set(['marker', 'changedSince', 'freeBytes', 'isUp']);
+/** What the world has none of. */
+const neverThere = new Set(['Container.luminosity']);
 
 const connected = (name: string) => /^(\w+)Connection$/.exec(name)?.[1];
 /** What tells one object from another, and who may see it. */
@@ -411,6 +414,8 @@ test('every field of every noun was told to somebody', () => {
   const fields = nouns.flatMap((noun) =>
     Object.keys(typeOf(noun).getFields()).map((name) => `${noun}.${name}`),
   );
-  const silent = fields.filter((name) => !told.has(name) && !leftOut.has(name.split('.')[1] ?? ''));
+  const silent = fields.filter(
+    (name) => !told.has(name) && !neverThere.has(name) && !leftOut.has(name.split('.')[1] ?? ''),
+  );
   expect(silent).toEqual([]);
 });
