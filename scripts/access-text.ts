@@ -92,7 +92,7 @@ export function accessText(): string {
     'Counts that follow what their viewer sees:',
     table(
       ['Field', 'What is counted'],
-      Object.entries(variedFields).map(([name, what]) => [`\`${name}\``, what]),
+      Object.entries(variedFields).map(([name, counted]) => [`\`${name}\``, counted]),
     ),
     '## Objects',
     'By its noun: by the rule of datasets, files, runs, backups or events. With its parent: whoever sees the object or ' +

@@ -229,8 +229,9 @@ async function read(
   return found;
 }
 
+const textOf = (value: Json | undefined) => (typeof value === 'string' ? value : '');
 const nodesOf = (value: Json | undefined) => ((value as Row | undefined)?.['nodes'] ?? []) as Row[];
-const object = (noun: Noun, id: Json | undefined) => world.get(noun)?.get(String(id));
+const object = (noun: Noun, id: Json | undefined) => world.get(noun)?.get(textOf(id));
 
 /** Who sees what, told once more and not taken from the policy. */
 const producers: AnyRole[] = ['PRODUCER', 'OPERATOR', 'ADMIN'];
@@ -279,7 +280,7 @@ function sees({ role, principal }: Viewer, noun: string, row: Row): boolean {
     case 'Import':
       return false;
     case 'Event':
-      return isForAll(String(row['kind'])) && isOfDoneRun(row);
+      return isForAll(textOf(row['kind'])) && isOfDoneRun(row);
     default:
       return true;
   }
@@ -289,7 +290,7 @@ const isForAll = (kind: string) =>
   !['FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS'].includes(kind) &&
   !['INCIDENT_STATUS', 'REPLICA_STATUS', 'IMPORT_STATUS'].includes(kind);
 const isOfDoneRun = ({ kind, run }: Row) =>
-  !String(kind).startsWith('RUN_') ||
+  !textOf(kind).startsWith('RUN_') ||
   object('Run', (run as Row | null)?.['id'])?.['productionStatus'] === 'AVAILABLE';
 
 /** Fields of which somebody was told something, and of which somebody was not told what others were. */
