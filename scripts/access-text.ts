@@ -36,6 +36,8 @@ const what: Readonly<Record<Action, string>> = {
   watchAllDatasets: 'Be told by webhook of the datasets of everybody',
   reportReadFailure: 'Say that a job could not read a copy',
   checkCopies: 'See suspicious copies, have one checked',
+  stageFiles: 'Have files staged into a pool, if the pool takes it from the role',
+  handleStage: 'See and release what was staged',
   importDatasets: 'Import datasets of other sites',
   handleImport: 'Retry and cancel imports',
   stageFiles: 'Stage files into a pool that takes it from the role',
@@ -92,7 +94,7 @@ export function accessText(): string {
     'Counts that follow what their viewer sees:',
     table(
       ['Field', 'What is counted'],
-      Object.entries(variedFields).map(([name, what]) => [`\`${name}\``, what]),
+      Object.entries(variedFields).map(([name, counted]) => [`\`${name}\``, counted]),
     ),
     '## Objects',
     'By its noun: by the rule of datasets, files, runs, backups or events. With its parent: whoever sees the object or ' +

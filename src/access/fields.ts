@@ -60,6 +60,7 @@ export type Sight =
 
 /** Every object type of the schema, but the roots, connections and edges, which show what is seen of their nodes. */
 export const sights: Readonly<Record<string, Sight>> = {
+  AccessUrl: 'ITS_PARENT',
   AuditEntry: 'readAuditTrail',
   AuditFinding: 'testStores',
   BackupPolicy: 'readBackups',
@@ -116,7 +117,9 @@ export const sights: Readonly<Record<string, Sight>> = {
   IncidentProgress: 'readIncidents',
   ItemError: 'ITS_PARENT',
   MassStore: 'EVERYBODY',
+  OnlineShare: 'ITS_PARENT',
   PageInfo: 'ITS_PARENT',
+  Pool: 'EVERYBODY',
   ProductionWait: 'ITS_PARENT',
   ReadFailure: 'ITS_PARENT',
   RecordBackupPayload: 'backUp',
@@ -139,6 +142,10 @@ export const sights: Readonly<Record<string, Sight>> = {
   RunRange: 'ITS_PARENT',
   RunResult: 'registerRuns',
   RunVerdictChange: 'ITS_PARENT',
+  StagePayload: 'handleStage',
+  StageProgress: 'ITS_PARENT',
+  StageRequest: 'handleStage',
+  StagedFile: 'ITS_PARENT',
   StorageLossTable: 'ITS_PARENT',
   StoreAudit: 'testStores',
   StoreAuditPayload: 'testStores',

@@ -106,7 +106,7 @@ test('each field of an operation has its own line, and its own outcome', async (
   const client = await server.as('two-steps', 'PRODUCER');
   await client.raw(`mutation Two {
     createDataset(input: { name: "two-steps", kind: PR }) { changed }
-    again: createDataset(input: { name: "two-steps", kind: PR }) { changed }
+    again: createDataset(input: { name: "two-steps-b", kind: PR }) { changed }
     markDatasetBad(input: { dataset: "two-steps", reason: "x" }) { changed }
   }`);
   await told({ principal: 'two-steps', outcome: 'REFUSED', code: 'FORBIDDEN' });
