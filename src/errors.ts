@@ -33,6 +33,8 @@ export const errorCodes = [
   'SOURCE_NOT_ALLOWED',
   'FILE_LOST',
   'NO_SPACE',
+  'QUOTA_EXCEEDED',
+  'MERGE_FAILED',
   'UNAVAILABLE',
   'INTERNAL',
 ] as const;

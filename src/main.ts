@@ -26,6 +26,7 @@ import { serveHttp } from './server/http.ts';
 import { makeLog } from './server/log.ts';
 import { readForeign, type Foreign } from './storage/import-sources.ts';
 import { loadDrivers, OpenStores } from './storage/open.ts';
+import { readPublishFile, type PublishSettings } from './storage/publish-settings.ts';
 import { readStoreFile, type StoreFile } from './storage/store-file.ts';
 import { startWorkers } from './worker/start.ts';
 
@@ -80,12 +81,14 @@ interface Base extends Foreign {
   readonly db: Db;
   readonly jobs: JobQueue;
   readonly stores: OpenStores;
+  readonly publish: PublishSettings | undefined;
   readonly url: string;
 }
 
 async function openBase(config: Config, opened: Opened, log: Logger, owns: boolean): Promise<Base> {
   // First of all: who has made a mistake in it waits for no database.
   const foreign = readForeign(config);
+  const publish = config.publish === undefined ? undefined : readPublishFile(config.publish);
   const ofFile = storeFileOf(config).stores;
   await loadDrivers(ofFile);
   const stores = new OpenStores(ofFile);
@@ -116,7 +119,7 @@ async function openBase(config: Config, opened: Opened, log: Logger, owns: boole
       log.warn({ error: hideSecrets(error.message) }, 'job queue: will try again'),
   });
   opened.add('job queue', () => jobs.close());
-  return { db: orm.em, jobs, stores, ...foreign, url };
+  return { db: orm.em, jobs, stores, ...foreign, publish, url };
 }
 
 const storeFileOf = ({ stores }: Config): StoreFile =>
@@ -169,7 +172,7 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
   try {
     const base = await openBase(config, opened, log, true);
     const token = await prepareFirstStart(config, base, log);
-    const { db, jobs, stores, imports, signer, url } = base;
+    const { db, url } = base;
     const doorbell = new Doorbell(db);
     const trouble = (message: string) =>
       log.warn({ error: hideSecrets(message) }, 'event feed: will try again');
@@ -205,9 +208,7 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
     opened.add('totals', () => folding.close());
     if (worker) opened.add('worker', () => worker.stop());
     const means: Means = {
-      db,
-      jobs,
-      stores,
+      ...base,
       feed,
       progress,
       epoch,
@@ -215,8 +216,6 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
       leaseSeconds: config.leaseSeconds,
       retryBaseMs: config.retryBaseMs,
       webhooks,
-      imports,
-      signer,
       suspicionJobs: config.suspicionJobs,
       ring: () => {
         ring();

@@ -11,6 +11,8 @@ export interface Viewer {
   readonly roles: readonly AnyRole[];
   readonly tokenId?: number;
   readonly expiresAt?: Date;
+  /** Groups that his token vouches for, beside those that operators have put him into. */
+  readonly groups?: readonly string[];
 }
 
 export const anonymous: Viewer = Object.freeze({
@@ -96,6 +98,46 @@ export const policy = {
   handleImport: { IMPORTER: 'own', OPERATOR: 'any', ADMIN: 'any' },
   /** How imports come along. */
   readImports: { ...production, IMPORTER: 'own' },
+  /** Have own files merged, backed up and published. */
+  publish: {
+    USER: 'any',
+    DQM: 'any',
+    PRODUCER: 'any',
+    IMPORTER: 'any',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** Withdraw and retry publications. */
+  handlePublication: {
+    USER: 'own',
+    DQM: 'own',
+    PRODUCER: 'own',
+    IMPORTER: 'own',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** Publications that are not published, their files, their quotas: an owner's own, and nobody else's but operators. */
+  readPublications: {
+    USER: 'own',
+    DQM: 'own',
+    PRODUCER: 'own',
+    IMPORTER: 'own',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** Decide on publications, set quotas. */
+  managePublishing: { OPERATOR: 'any', ADMIN: 'any' },
+  /** Show a dataset to others before it is published, and end that. */
+  shareDataset: {
+    USER: 'own',
+    DQM: 'own',
+    PRODUCER: 'own',
+    IMPORTER: 'own',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** Make groups of users, and say who is in them. */
+  manageGroups: { OPERATOR: 'any', ADMIN: 'any' },
   manageTokens: { ADMIN: 'any' },
 } as const satisfies Record<string, Partial<Record<AnyRole, Reach>>>;
 

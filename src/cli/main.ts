@@ -14,6 +14,7 @@ import { addImportCommands } from './imports.ts';
 import { addIncidentCommands } from './incidents.ts';
 import { addMigrateCommand } from './migrate.ts';
 import { complain, flushed } from './print.ts';
+import { addPublishCommands } from './publish.ts';
 import { addRunCommands } from './runs.ts';
 import { addServeCommand } from './serve.ts';
 import { addStoreCommands } from './stores.ts';
@@ -47,6 +48,7 @@ function makeProgram(): Command {
   addFileCommands(program);
   addExportCommand(program);
   addImportCommands(program);
+  addPublishCommands(program);
   addIncidentCommands(program);
   addStoreCommands(program);
   addAuditCommands(program);

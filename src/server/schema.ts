@@ -90,6 +90,9 @@ import {
   ImportMutations,
   ImportResolver,
 } from '../imports/imports.resolver.ts';
+import { PublicationProgressResolver } from '../publications/publication-progress.resolver.ts';
+import { PublicationMutations } from '../publications/publications.mutations.ts';
+import { findPublicationNode, PublicationResolver } from '../publications/publications.resolver.ts';
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
@@ -128,6 +131,8 @@ class NodeResolver {
         return findSuspicionNode(context, key.id);
       case 'Import':
         return findImportNode(context, key.id);
+      case 'Publication':
+        return findPublicationNode(context, key.id);
     }
   }
 }
@@ -214,6 +219,11 @@ const importResolvers = [
   FollowRuleResolver,
   FollowedDatasetResolver,
 ];
+const publicationResolvers = [
+  PublicationResolver,
+  PublicationMutations,
+  PublicationProgressResolver,
+];
 const exportResolvers = [ExportResolver, ContainerExportResolver];
 
 /** The whole schema; schema.graphql is printed from it. */
@@ -230,6 +240,7 @@ export function makeSchema(): GraphQLSchema {
       ...productionResolvers,
       ...incidentResolvers,
       ...importResolvers,
+      ...publicationResolvers,
       ...noticeResolvers,
       ...exportResolvers,
     ],

@@ -4,9 +4,11 @@ import type { Db } from '../database/orm.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { Auditor } from './auditor.ts';
 import type { ImportSettings } from '../storage/import-sources.ts';
+import type { PublishSettings } from '../storage/publish-settings.ts';
 import { CopyChecker } from './copy-checker.ts';
 import { FollowWorker } from './follower.ts';
 import { ImportWorker } from './importer.ts';
+import { PublishWorker } from './publisher.ts';
 import { RecoveryWorker } from './recovery.ts';
 import type { WorkerLog } from './log.ts';
 import { StoreWatch } from './store-watch.ts';
@@ -23,6 +25,7 @@ interface Means {
   readonly jobs: JobQueue;
   readonly stores: OpenStores;
   readonly imports: ImportSettings | undefined;
+  readonly publish: PublishSettings | undefined;
 }
 
 /** Only where the folder of imports is. */
@@ -36,10 +39,13 @@ function importParts(
   ];
 }
 
-/** One worker for backups, one for what incidents ask for, one that reads suspicious copies, two for imports. */
+/**
+ * One worker for backups, one for what incidents ask for, one that reads suspicious copies, two for imports,
+ * one for publications.
+ */
 export function startWorkers(
   config: Config,
-  { db, jobs, stores, imports }: Means,
+  { db, jobs, stores, imports, publish }: Means,
   log: WorkerLog,
   onChange: () => void,
 ): Workers {
@@ -63,6 +69,9 @@ export function startWorkers(
     new CopyChecker(common),
     new Auditor({ ...common, name: backups.name }),
     ...(imports ? importParts(config, { ...common, imports, name: backups.name }) : []),
+    ...(publish
+      ? [new PublishWorker({ ...common, publish, name: backups.name, site: config.site })]
+      : []),
   ];
   for (const part of parts) part.start();
   return {
