@@ -10,6 +10,7 @@ import { addDatasetCommands } from './datasets.ts';
 import { CliError, exitCode, exitCodeOf } from './exit-codes.ts';
 import { addExportCommand } from './export.ts';
 import { addFileCommands } from './files.ts';
+import { addGroupCommands } from './groups.ts';
 import { addImportCommands } from './imports.ts';
 import { addIncidentCommands } from './incidents.ts';
 import { addMigrateCommand } from './migrate.ts';
@@ -55,6 +56,7 @@ function makeProgram(): Command {
   addStuckCommand(program);
   addTotalsCommand(program);
   addTokenCommands(program);
+  addGroupCommands(program);
   addWebhookCommands(program);
   addWhoamiCommand(program);
   addConfigCommand(program);

@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { pipeline } from 'node:stream/promises';
 import { createAdler32 } from 'hash-wasm';
 import { extract, pack } from 'tar-stream';
-import { SweepbookError } from '../errors.ts';
+import { messageOf, SweepbookError } from '../errors.ts';
 
 /** Size and checksums of an archive. */
 interface Checksums {
@@ -46,9 +45,11 @@ export async function writeTar(
   inputs: readonly TarInput[],
   { signal, onProgress }: Writing = {},
 ): Promise<Checksums> {
+  signal?.throwIfAborted();
   const archive = pack();
+  const stop = endOn(archive, signal);
   const feeding = (async () => {
-    for (const input of inputs) await addMember(archive, input, signal);
+    for (const input of inputs) await addMember(archive, input);
     archive.finalize();
   })();
   feeding.catch((error: unknown) => archive.destroy(error as Error));
@@ -58,25 +59,38 @@ export async function writeTar(
   const file = await open(output, 'wx', 0o644);
   try {
     for await (const part of archive as AsyncIterable<Buffer>) {
-      signal?.throwIfAborted();
       adler32.update(part);
       sha256.update(part);
       sizeBytes += part.length;
       for (let done = 0; done < part.length;) done += (await file.write(part, done)).bytesWritten;
       onProgress?.(sizeBytes);
     }
+    signal?.throwIfAborted();
     await feeding;
     await file.sync();
   } finally {
+    stop();
     await file.close();
   }
   return { sizeBytes, adler32: adler32.digest('hex'), sha256: sha256.digest('hex') };
 }
 
+interface Endable {
+  destroy(error?: Error): void;
+  on(event: 'error', listener: () => void): unknown;
+}
+
+/** Its reader hears of an abort; errors of its own he hears, too. Returns what takes it back. */
+function endOn(stream: Endable, signal: AbortSignal | undefined): () => void {
+  stream.on('error', () => undefined);
+  const end = () => stream.destroy(signal?.reason as Error);
+  signal?.addEventListener('abort', end, { once: true });
+  return () => signal?.removeEventListener('abort', end);
+}
+
 async function addMember(
   archive: ReturnType<typeof pack>,
   { path, name, sizeBytes, sha256, modifiedAt }: TarInput,
-  signal: AbortSignal | undefined,
 ): Promise<void> {
   const hash = createHash('sha256');
   const changed = () =>
@@ -84,21 +98,24 @@ async function addMember(
   // Whole seconds: others would need a header more, and say nothing to anybody.
   const mtime = new Date(Math.floor(modifiedAt.getTime() / 1000) * 1000);
   const entry = archive.entry({ name, size: sizeBytes, mode: 0o644, mtime });
+  entry.on('error', () => undefined);
+  const closed = new Promise<void>((resolve) => entry.once('close', () => resolve()));
   let left = sizeBytes;
-  await pipeline(
-    createReadStream(path, { signal }),
-    async function* checked(source: AsyncIterable<Buffer>) {
-      for await (const part of source) {
-        hash.update(part);
-        left -= part.length;
-        if (left < 0) throw changed();
-        yield part;
-      }
-      // Before the archive hears that the member is over.
-      if (left !== 0 || hash.digest('hex') !== sha256) throw changed();
-    },
-    entry,
-  );
+  for await (const part of createReadStream(path) as AsyncIterable<Buffer>) {
+    hash.update(part);
+    left -= part.length;
+    if (left < 0) throw changed();
+    if (entry.write(part)) continue;
+    await new Promise<void>((resolve) => {
+      entry.once('drain', () => resolve());
+      void closed.then(resolve);
+    });
+    if (entry.destroyed) throw new Error('the archive is given up');
+  }
+  // Before the archive hears that the member is over.
+  if (left !== 0 || hash.digest('hex') !== sha256) throw changed();
+  entry.end();
+  await closed;
 }
 
 /** Reads an archive through, and says what is in it and where. BAD_USER_INPUT when it is none. */
@@ -106,13 +123,19 @@ export async function readTar(
   path: string,
   { signal, onProgress }: Writing = {},
 ): Promise<TarMember[]> {
+  signal?.throwIfAborted();
   const members: TarMember[] = [];
   const reading = extract();
+  const source = createReadStream(path, { highWaterMark: 1024 * 1024 });
+  const stop = endOn(reading, signal);
   let bytes = 0;
-  const source = createReadStream(path, { signal, highWaterMark: 1024 * 1024 });
+  let trouble: unknown;
   source.on('data', (part) => onProgress?.((bytes += part.length)));
-  const fed = pipeline(source, reading);
-  fed.catch(() => undefined);
+  source.once('error', (error) => {
+    trouble = error;
+    reading.destroy(error);
+  });
+  source.pipe(reading);
   try {
     for await (const entry of reading) {
       // Counted by the library from the start of what it reads.
@@ -123,14 +146,21 @@ export async function readTar(
       for await (const part of entry as AsyncIterable<Buffer>) hash.update(part);
       members.push({ name, offset: byteOffset, sizeBytes: size ?? 0, sha256: hash.digest('hex') });
     }
-    await fed;
   } catch (error) {
     signal?.throwIfAborted();
-    if (error instanceof Error && 'code' in error) throw error;
-    throw new SweepbookError('BAD_USER_INPUT', `${path} is no tar archive, or is cut off`, {
-      path,
-    });
+    throw new SweepbookError(
+      trouble === undefined ? 'BAD_USER_INPUT' : 'SOURCE_UNREADABLE',
+      trouble === undefined
+        ? `${path} is no tar archive, or is cut off`
+        : `${path} cannot be read (${messageOf(trouble)})`,
+      { path },
+      { cause: error },
+    );
+  } finally {
+    stop();
+    source.destroy();
   }
+  signal?.throwIfAborted();
   return members;
 }
 

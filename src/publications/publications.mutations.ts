@@ -1,4 +1,5 @@
 import { Arg, Ctx, ID, Mutation, Resolver } from 'type-graphql';
+import { demand } from '../access/policy.ts';
 import type { Context } from '../api/context.ts';
 import { badInput } from '../errors.ts';
 import { demandPublishing } from '../storage/publish-settings.ts';
@@ -97,9 +98,11 @@ export class PublicationMutations {
     if (given !== 0 && given !== 3) {
       throw badInput('files', files ?? null, 'give files, bytes and running, or none of them');
     }
+    demand(viewer, 'managePublishing');
+    const settings = demandPublishing(means.publish);
     const holder = { kind, name };
     const limit = { files: files ?? 0, bytes: bytes ?? 0, running: running ?? 0 };
     await setQuota(db, viewer, holder, given === 0 ? null : limit);
-    return quotaAnswer(await quotaOf(db.fork(), viewer, demandPublishing(means.publish), holder));
+    return quotaAnswer(await quotaOf(db.fork(), viewer, settings, holder));
   }
 }

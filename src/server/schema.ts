@@ -1,6 +1,7 @@
 import 'reflect-metadata';
 import type { GraphQLSchema } from 'graphql';
 import { Arg, buildSchemaSync, Ctx, ID, Query, Resolver } from 'type-graphql';
+import { GroupResolver } from '../access/groups.resolver.ts';
 import { TokenResolver, ViewerResolver } from '../access/tokens.resolver.ts';
 import type { Context } from '../api/context.ts';
 import { NodeType, readNodeId } from '../api/node.ts';
@@ -35,6 +36,7 @@ import {
   RunsOfDatasetResolver,
 } from '../datasets/dataset-runs.resolver.ts';
 import { DatasetMutations } from '../datasets/datasets.mutations.ts';
+import { DatasetSharesResolver } from '../datasets/shares.resolver.ts';
 import {
   DatasetResolver,
   EventDatasetResolver,
@@ -143,7 +145,7 @@ const refuse = () => {
 /** TypeGraphQL asks for one; all our subscriptions follow the log, which survives restarts. */
 const logIsTheFeed = { publish: refuse, subscribe: refuse };
 
-const accessResolvers = [ViewerResolver, TokenResolver, EventResolver];
+const accessResolvers = [ViewerResolver, TokenResolver, GroupResolver, EventResolver];
 const runResolvers = [
   RunResolver,
   RunResultResolver,
@@ -171,6 +173,7 @@ const backupResolvers = [
 const datasetResolvers = [
   DatasetResolver,
   DatasetMutations,
+  DatasetSharesResolver,
   DatasetFeedResolver,
   DatasetRunsResolver,
   DatasetRunResolver,

@@ -25,6 +25,10 @@ import {
   runVerdicts,
 } from '../../src/runs/runs.rules.ts';
 import { noticeKinds, webhookScopes, webhookStatuses } from '../../src/notices/webhooks.rules.ts';
+import {
+  publicationStatuses,
+  publicationSteps,
+} from '../../src/publications/publications.rules.ts';
 import { suspicionStates, suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 
@@ -44,6 +48,7 @@ test.each<[string, readonly Step<string>[]]>([
   ['incident', incidentSteps],
   ['suspicion', suspicionSteps],
   ['import', importSteps],
+  ['publication', publicationSteps],
 ])('the database knows the steps of a %s that the rules know', async (noun, steps) => {
   const rows = await database.sql<{ step: string }>(
     `select from_state || ' > ' || to_state as step from lifecycle where noun = $1`,
@@ -55,7 +60,16 @@ test.each<[string, readonly Step<string>[]]>([
 
 test('the database knows no other noun with a life', async () => {
   const nouns = await database.sql(`select distinct noun from lifecycle order by noun`);
-  const known = ['backup', 'dataset', 'import', 'incident', 'replica', 'run', 'suspicion'];
+  const known = [
+    'backup',
+    'dataset',
+    'import',
+    'incident',
+    'publication',
+    'replica',
+    'run',
+    'suspicion',
+  ];
   expect(nouns).toEqual(known.map((noun) => ({ noun })));
 });
 
@@ -89,6 +103,7 @@ test.each<[string, string, readonly string[]]>([
   ['suspicions', 'state', suspicionStates],
   ['imports', 'status', importStatuses],
   ['import_files', 'status', importFileStatuses],
+  ['publications', 'status', publicationStatuses],
   ['webhooks', 'kinds', noticeKinds],
   ['webhooks', 'scope', webhookScopes],
   ['webhooks', 'status', webhookStatuses],

@@ -4,6 +4,7 @@ import type { Step } from '../../src/events/events.rules.ts';
 import { importSteps } from '../../src/imports/imports.rules.ts';
 import { incidentSteps } from '../../src/incidents/incidents.rules.ts';
 import { suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
+import { publicationSteps } from '../../src/publications/publications.rules.ts';
 import { runSteps } from '../../src/runs/runs.rules.ts';
 import type { Check } from './invariants-of-contents.ts';
 
@@ -65,6 +66,14 @@ const lives: readonly Life[] = [
     id: `(facts ->> 'importId')::bigint`,
     kind: 'IMPORT_STATUS',
     steps: importSteps,
+  },
+  {
+    noun: 'publication',
+    table: 'publications',
+    status: 'status',
+    id: `(facts ->> 'publicationId')::bigint`,
+    kind: 'PUBLICATION_STATUS',
+    steps: publicationSteps,
   },
 ];
 
