@@ -114,7 +114,7 @@ async function addMember(
   }
   // Before the archive hears that the member is over.
   if (left !== 0 || hash.digest('hex') !== sha256) throw changed();
-  entry.end();
+  entry.end(undefined);
   await closed;
 }
 
