@@ -1,6 +1,7 @@
 import { containerPlants } from './container-plants.ts';
 import { backup, dataset, file, incident, merge, replica, run } from './world.ts';
 import { importPlants } from './imports.world.ts';
+import { publicationPlants } from './publications.world.ts';
 import { suspicionPlants } from './suspicions.world.ts';
 
 const set = (lfn: string, columns: string) =>
@@ -384,4 +385,5 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
   ],
   ...suspicionPlants,
   ...importPlants,
+  ...publicationPlants,
 };

@@ -1,5 +1,6 @@
 import type { TestDatabase } from '../support/database.ts';
 import { importSteps } from './imports.world.ts';
+import { publicationWorld } from './publications.world.ts';
 import { suspicionSteps } from './suspicions.world.ts';
 
 /** What a statement calls a row by: `dataset('closed')` is a subselect of its id. */
@@ -199,6 +200,7 @@ const steps: readonly string[] = [
   restored('/merged/back'),
   ...suspicionSteps,
   ...importSteps,
+  ...publicationWorld,
 ];
 
 /** Fills a migrated database; each step is one transaction. */

@@ -3,6 +3,7 @@ import { containerChecks } from './invariants-of-containers.ts';
 import { contentChecks, type Check } from './invariants-of-contents.ts';
 import { eventChecks } from './invariants-of-events.ts';
 import { importChecks } from './invariants-of-imports.ts';
+import { publicationChecks } from './invariants-of-publications.ts';
 import { incidentChecks } from './invariants-of-incidents.ts';
 
 /** Findings of one check that are told; the rest is counted. */
@@ -14,6 +15,7 @@ export const allChecks: readonly Check[] = [
   ...containerChecks,
   ...incidentChecks,
   ...importChecks,
+  ...publicationChecks,
 ];
 
 /**
