@@ -45,6 +45,10 @@ $$;
 -- With whom is told to the owner and to operators by Dataset.sharedWith alone: those who see a dataset see its lines.
 create function dataset_shares_tell() returns trigger language plpgsql as $$
 begin
+  if tg_op = 'INSERT' and exists (select from changed c left join datasets d on d.id = c.dataset_id
+                                  where d.status is null or d.status = 'CLOSED') then
+    perform refuse('ILLEGAL_TRANSITION', 'what is published is not shared: everybody sees it');
+  end if;
   insert into events (kind, dataset_id, from_state, to_state, facts)
   select case tg_op when 'INSERT' then 'DATASET_SHARED' else 'DATASET_UNSHARED' end, d.id, d.status, d.status,
     jsonb_build_object('count', count(*))

@@ -24,7 +24,7 @@ export class DatasetSharesResolver {
 
   @Mutation(() => DatasetPayload, {
     description:
-      'Shows a dataset to users and groups before it is published. NOT_FOUND, LIMIT_REACHED. For its owner and operators.',
+      'Shows a dataset to users and groups before it is published. NOT_FOUND, ILLEGAL_TRANSITION (it is published), LIMIT_REACHED. For its owner and operators.',
   })
   async shareDataset(
     @Ctx() context: Context,

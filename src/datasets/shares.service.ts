@@ -41,7 +41,7 @@ function namesOf({ users, groups }: ShareDataset): { kind: string; name: string 
 
 /**
  * Shows a dataset to users and groups before it is published; who comes into a group later sees it, too. It stays
- * changed by its owner alone. NOT_FOUND, LIMIT_REACHED; a group need not be known here, an issuer of tokens may know it.
+ * changed by its owner alone. NOT_FOUND, ILLEGAL_TRANSITION (it is published), LIMIT_REACHED; a group need not be known here, an issuer of tokens may know it.
  */
 export async function shareDataset(
   db: Db,
@@ -52,6 +52,13 @@ export async function shareDataset(
   return inTransaction(db, viewer, async (tx) => {
     const dataset = await lockDataset(tx, viewer, input.dataset);
     demand(viewer, 'shareDataset', dataset.owner);
+    if (dataset.status === 'CLOSED') {
+      throw new SweepbookError(
+        'ILLEGAL_TRANSITION',
+        `dataset ${dataset.name} is CLOSED: everybody sees it, unless it is bad`,
+        { dataset: dataset.name },
+      );
+    }
     const changedCount = await changedRows(
       tx,
       sql`insert into dataset_shares (dataset_id, kind, name)

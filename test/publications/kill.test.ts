@@ -1,11 +1,11 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { checkInvariants } from '../support/check-invariants.ts';
 import { clientOf, type TestClient } from '../support/client.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
-import { runProgram, startServe, type ServeProcess } from '../support/program.ts';
+import { startServe, type ServeProcess } from '../support/program.ts';
 import { mutate } from '../support/scene.ts';
 import { until } from '../support/until.ts';
 import { look, reaches, request, writePublishFile } from './site.ts';
@@ -17,6 +17,7 @@ let folder: string;
 let database: TestDatabase;
 let site: ServeProcess | undefined;
 let environment: Record<string, string>;
+let token: string | undefined;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'sweepbook-publish-kill-'));
@@ -59,14 +60,19 @@ async function restart(): Promise<{ operator: TestClient; eve: TestClient }> {
   await site?.kill('SIGKILL');
   expect(await checkInvariants(database.url)).toEqual([]);
   site = await startServe(environment);
-  const { stdout } = await runProgram(['token', 'create', 'eve', '--role', 'USER'], {
-    SWEEPBOOK_URL: site.address,
-    SWEEPBOOK_HOME: environment['SWEEPBOOK_HOME'] ?? '',
-  });
-  const token = stdout.trim();
-  const { readFileSync } = await import('node:fs');
-  const operator = readFileSync(join(folder, 'home', 'operator-token'), 'utf8').trim();
-  return { operator: clientOf(site.address, operator), eve: clientOf(site.address, token) };
+  const operator = clientOf(
+    site.address,
+    readFileSync(join(folder, 'home', 'operator-token'), 'utf8').trim(),
+  );
+  token ??= (
+    await mutate<{ token: string }>(
+      operator,
+      'createToken',
+      { principal: 'eve', roles: ['USER'] },
+      'token',
+    )
+  ).token;
+  return { operator, eve: clientOf(site.address, token) };
 }
 
 test('approved, merged by the tool of the site, killed amid it and amid backups, it is published once', async () => {

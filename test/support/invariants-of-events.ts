@@ -211,7 +211,7 @@ export const eventChecks: readonly Check[] = [
         select *, bool_or(kind = 'DATASET_STATUS' and to_state = 'CLOSED') over (
           partition by dataset_id order by xid, id rows between unbounded preceding and 1 preceding) as was_closed
         from events where dataset_id is not null) e
-      where e.was_closed and e.kind not in ('DATASET_MARKED_BAD', 'DATASET_CLEARED')`,
+      where e.was_closed and e.kind not in ('DATASET_MARKED_BAD', 'DATASET_CLEARED', 'DATASET_UNSHARED')`,
   },
   {
     invariant: 'I2',
