@@ -1,6 +1,8 @@
 import 'reflect-metadata';
 import type { GraphQLSchema } from 'graphql';
 import { Arg, buildSchemaSync, Ctx, ID, Query, Resolver } from 'type-graphql';
+import { AuditTrailResolver } from '../access/audit-trail.resolver.ts';
+import { IdentityResolver } from '../access/identities.resolver.ts';
 import { TokenResolver, ViewerResolver } from '../access/tokens.resolver.ts';
 import type { Context } from '../api/context.ts';
 import { NodeType, readNodeId } from '../api/node.ts';
@@ -147,7 +149,13 @@ const refuse = () => {
 /** TypeGraphQL asks for one; all our subscriptions follow the log, which survives restarts. */
 const logIsTheFeed = { publish: refuse, subscribe: refuse };
 
-const accessResolvers = [ViewerResolver, TokenResolver, EventResolver];
+const accessResolvers = [
+  ViewerResolver,
+  TokenResolver,
+  IdentityResolver,
+  AuditTrailResolver,
+  EventResolver,
+];
 const runResolvers = [
   RunResolver,
   RunResultResolver,

@@ -62,6 +62,8 @@ const queries: Record<string, Row> = {
   containers: { may: everybody, ask: () => page },
   backupPolicies: { may: backers, ask: () => '{ stores }' },
   massStores: { may: everybody, ask: () => '{ name isUp }' },
+  identities: { may: admins, ask: () => page },
+  auditTrail: { may: admins, ask: () => page },
   tokens: { may: admins, ask: () => '{ prefix }' },
   runsAvailable: { may: everybody, ask: () => page },
   goodRuns: { may: everybody, ask: () => '{ ranges }' },
@@ -194,6 +196,12 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
   releaseStage: { may: tokenHolders, ask: () => '(input: { request: "999" }) { changed }' },
   checkSuspiciousCopy: { may: operators, ask: () => '(id: "x") { changed }' },
   createToken: { may: admins, ask: () => '(input: { principal: "x", roles: [USER] }) { token }' },
+  rotateToken: { may: admins, ask: () => '(input: { prefix: "000000000000" }) { token }' },
+  blockIdentity: {
+    may: admins,
+    ask: () => '(input: { principal: "x@y", reason: "a test" }) { changed }',
+  },
+  unblockIdentity: { may: admins, ask: () => '(principal: "x@y") { changed }' },
   revokeToken: { may: admins, ask: () => '(prefix: "000000000000") { changed }' },
 };
 
