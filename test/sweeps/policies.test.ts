@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -98,6 +98,44 @@ test('a dataset is closed when all the stores have confirmed that the policy nam
   expect(await isBackedUp(lfn)).toBe(true);
 });
 
+test('a request without a store asks for all that a file owes; who copies it himself is told where', async () => {
+  const [owing, free, direct] = ['owing', 'free', 'direct'].map((name) => `/policy/${name}.root`);
+  const files = await Promise.all(
+    [owing, free, direct].map(async (lfn = '', at) => ({
+      ...(await makeFile(join(folder, lfn.slice(1)), lfn, at === 1 ? 500 : 2000)),
+      lfn,
+    })),
+  );
+  await registerMerged(server.operator, files);
+  const ask = (lfns: (string | undefined)[], isDirect = false) =>
+    mutate<{ results: { outcome: string; upload: { store: string; path: string } | null }[] }>(
+      server.operator,
+      'requestBackup',
+      { lfns, direct: isDirect },
+      'results { outcome upload { store path } }',
+    );
+  const asked = await ask([owing, free]);
+  expect(asked.results.map((item) => item.outcome)).toEqual(['REGISTERED', 'REGISTERED']);
+  await until('both have it', async () => (await storesOf(owing ?? '')).length === 2);
+  await until('one has it', async () => (await storesOf(free ?? '')).length === 1);
+  expect(await storesOf(owing ?? '')).toEqual(['far', 'near']);
+  expect(await storesOf(free ?? '')).toEqual(['near']);
+  expect((await ask([owing])).results[0]?.outcome).toBe('EXISTING');
+  await lose(owing ?? '', 'far');
+  expect((await ask([owing])).results[0]?.outcome).toBe('REGISTERED');
+
+  const upload = (await ask([direct], true)).results[0]?.upload;
+  expect(upload?.store).toBe('near');
+  copyFileSync(files[2]?.path ?? '', upload?.path ?? '');
+  await mutate(server.operator, 'recordBackup', { lfn: direct, path: upload?.path });
+  expect(await storesOf(direct ?? '')).toEqual(['near']);
+  const records = await server.database.sql(
+    `select b.id from backup_records b join files f on f.id = b.file_id where f.lfn = $1`,
+    [direct],
+  );
+  expect(records).toHaveLength(2);
+});
+
 test('a file that fits no policy needs one copy; marking by hand needs all that the policy names', async () => {
   const small = await sweep('small', 500);
   await closed('small');
@@ -105,7 +143,7 @@ test('a file that fits no policy needs one copy; marking by hand needs all that 
   const lfn = '/policy/by-hand.root';
   const file = await makeFile(join(folder, 'by-hand.root'), 'by hand', 2000);
   await registerMerged(server.operator, [{ ...file, lfn }]);
-  await mutate(server.operator, 'requestBackup', { lfns: [lfn] }, 'results { outcome }');
+  await mutate(server.operator, 'requestBackup', { lfns: [lfn], store: 'near' }, 'requestedCount');
   await until('near has it', async () => (await storesOf(lfn)).length === 1);
   await mutate(server.operator, 'createDataset', { name: 'by-hand', kind: 'PR', files: [lfn] });
   const refused = await refusalOf(
