@@ -33,6 +33,8 @@ export const errorCodes = [
   'SOURCE_NOT_ALLOWED',
   'FILE_LOST',
   'NO_SPACE',
+  'POOL_FULL',
+  'NOT_ONLINE',
   'UNAVAILABLE',
   'INTERNAL',
 ] as const;

@@ -11,6 +11,7 @@ export const nodeNames = [
   'Webhook',
   'SuspiciousCopy',
   'Import',
+  'StageRequest',
 ] as const;
 export type NodeName = (typeof nodeNames)[number];
 

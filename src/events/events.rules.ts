@@ -19,6 +19,7 @@ export const eventKinds = [
   'REPLICA_STATUS',
   'COPY_SUSPICION',
   'IMPORT_STATUS',
+  'POOL_COPY_STATUS',
 ] as const;
 
 export type EventKind = (typeof eventKinds)[number];
@@ -31,6 +32,7 @@ const kindsOfProduction: ReadonlySet<EventKind> = new Set([
   'INCIDENT_STATUS',
   'REPLICA_STATUS',
   'IMPORT_STATUS',
+  'POOL_COPY_STATUS',
 ] as const);
 /** Whether others than production may see lines of this kind. */
 export const isForAll = (kind: EventKind): boolean => !kindsOfProduction.has(kind);

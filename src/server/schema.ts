@@ -1,6 +1,8 @@
 import 'reflect-metadata';
 import type { GraphQLSchema } from 'graphql';
 import { Arg, buildSchemaSync, Ctx, ID, Query, Resolver } from 'type-graphql';
+import { AuditTrailResolver } from '../access/audit-trail.resolver.ts';
+import { IdentityResolver } from '../access/identities.resolver.ts';
 import { TokenResolver, ViewerResolver } from '../access/tokens.resolver.ts';
 import type { Context } from '../api/context.ts';
 import { NodeType, readNodeId } from '../api/node.ts';
@@ -90,6 +92,13 @@ import {
   ImportMutations,
   ImportResolver,
 } from '../imports/imports.resolver.ts';
+import {
+  DatasetLocalityResolver,
+  FileLocalityResolver,
+  PoolResolver,
+} from '../pools/pools.resolver.ts';
+import { findStageNode, StageMutations, StageResolver } from '../pools/stages.resolver.ts';
+import { StageProgressResolver } from '../pools/stage-progress.resolver.ts';
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
@@ -128,6 +137,8 @@ class NodeResolver {
         return findSuspicionNode(context, key.id);
       case 'Import':
         return findImportNode(context, key.id);
+      case 'StageRequest':
+        return findStageNode(context, key.id);
     }
   }
 }
@@ -138,7 +149,13 @@ const refuse = () => {
 /** TypeGraphQL asks for one; all our subscriptions follow the log, which survives restarts. */
 const logIsTheFeed = { publish: refuse, subscribe: refuse };
 
-const accessResolvers = [ViewerResolver, TokenResolver, EventResolver];
+const accessResolvers = [
+  ViewerResolver,
+  TokenResolver,
+  IdentityResolver,
+  AuditTrailResolver,
+  EventResolver,
+];
 const runResolvers = [
   RunResolver,
   RunResultResolver,
@@ -214,6 +231,14 @@ const importResolvers = [
   FollowRuleResolver,
   FollowedDatasetResolver,
 ];
+const poolResolvers = [
+  PoolResolver,
+  FileLocalityResolver,
+  DatasetLocalityResolver,
+  StageResolver,
+  StageMutations,
+  StageProgressResolver,
+];
 const exportResolvers = [ExportResolver, ContainerExportResolver];
 
 /** The whole schema; schema.graphql is printed from it. */
@@ -231,6 +256,7 @@ export function makeSchema(): GraphQLSchema {
       ...incidentResolvers,
       ...importResolvers,
       ...noticeResolvers,
+      ...poolResolvers,
       ...exportResolvers,
     ],
     scalarsMap: [{ type: Date, scalar: DateTime }],

@@ -7,6 +7,8 @@ import type { ImportSettings } from '../storage/import-sources.ts';
 import { CopyChecker } from './copy-checker.ts';
 import { FollowWorker } from './follower.ts';
 import { ImportWorker } from './importer.ts';
+import { PoolWorker } from './pool.ts';
+import { RecallWatch } from './recall.ts';
 import { RecoveryWorker } from './recovery.ts';
 import type { WorkerLog } from './log.ts';
 import { StoreWatch } from './store-watch.ts';
@@ -36,7 +38,7 @@ function importParts(
   ];
 }
 
-/** One worker for backups, one for what incidents ask for, one that reads suspicious copies, two for imports. */
+/** One worker for backups, one for what incidents ask for, one that reads suspicious copies, two for pools and for imports each. */
 export function startWorkers(
   config: Config,
   { db, jobs, stores, imports }: Means,
@@ -62,6 +64,8 @@ export function startWorkers(
     new StoreWatch({ ...common, name: backups.name }),
     new CopyChecker(common),
     new Auditor({ ...common, name: backups.name }),
+    new PoolWorker({ ...common, name: backups.name }),
+    new RecallWatch({ ...common, name: backups.name }),
     ...(imports ? importParts(config, { ...common, imports, name: backups.name }) : []),
   ];
   for (const part of parts) part.start();

@@ -62,6 +62,8 @@ const queries: Record<string, Row> = {
   containers: { may: everybody, ask: () => page },
   backupPolicies: { may: backers, ask: () => '{ stores }' },
   massStores: { may: everybody, ask: () => '{ name isUp }' },
+  identities: { may: admins, ask: () => page },
+  auditTrail: { may: admins, ask: () => page },
   tokens: { may: admins, ask: () => '{ prefix }' },
   runsAvailable: { may: everybody, ask: () => page },
   goodRuns: { may: everybody, ask: () => '{ ranges }' },
@@ -74,6 +76,9 @@ const queries: Record<string, Row> = {
   suspiciousCopies: { may: operators, ask: () => page },
   import: { may: everybody, ask: () => '(id: "1") { status }' },
   imports: { may: backers, ask: () => page },
+  pools: { may: everybody, ask: () => '{ name usedBytes }' },
+  stageRequest: { may: everybody, ask: () => '(id: "1") { pool }' },
+  stageRequests: { may: tokenHolders, ask: () => page },
   followRule: { may: everybody, ask: () => '(id: "1") { site }' },
   followRules: { may: backers, ask: () => page },
 };
@@ -184,8 +189,19 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
   deleteFollowRule: { may: importers, ask: () => '(id: "999") { changed }' },
   cancelImport: { may: importers, ask: () => '(input: { import: "999" }) { changed }' },
   retryImport: { may: importers, ask: () => '(import: "999") { changed }' },
+  stageFiles: {
+    may: tokenHolders,
+    ask: () => '(input: { lfns: ["/x"], pool: "none" }) { changed }',
+  },
+  releaseStage: { may: tokenHolders, ask: () => '(input: { request: "999" }) { changed }' },
   checkSuspiciousCopy: { may: operators, ask: () => '(id: "x") { changed }' },
   createToken: { may: admins, ask: () => '(input: { principal: "x", roles: [USER] }) { token }' },
+  rotateToken: { may: admins, ask: () => '(input: { prefix: "000000000000" }) { token }' },
+  blockIdentity: {
+    may: admins,
+    ask: () => '(input: { principal: "x@y", reason: "a test" }) { changed }',
+  },
+  unblockIdentity: { may: admins, ask: () => '(principal: "x@y") { changed }' },
   revokeToken: { may: admins, ask: () => '(prefix: "000000000000") { changed }' },
 };
 
@@ -196,6 +212,10 @@ const subscriptions: Record<string, Row> = {
   backupProgress: { may: backers, ask: () => '{ status }' },
   incidentChanged: { may: producers, ask: () => '(after: $after) { to }' },
   importProgress: { may: backers, ask: () => '(import: "1") { status }' },
+  stageProgress: {
+    may: tokenHolders,
+    ask: (role) => `(request: "${everybody.indexOf(role)}") { state }`,
+  },
   incidentProgress: { may: producers, ask: () => '(incident: "1") { status }' },
 };
 
@@ -246,7 +266,15 @@ beforeAll(async () => {
     values (1, 2, '/policy/foreign', 1, '00000001', '[]', '{}');
     insert into imports (id, dataset_name, source_site, origin, manifest_sha256, store_id, file_count, size_bytes,
       event_count, run_count, requested_by)
-    select 1, 'policy-foreign', 'SLAC', '{}', repeat('0', 64), min(id), 1, 1, 0, 0, 'somebody-IMPORTER' from mass_stores`);
+    select 1, 'policy-foreign', 'SLAC', '{}', repeat('0', 64), min(id), 1, 1, 0, 0, 'somebody-IMPORTER' from mass_stores;
+    insert into pools (name, volume_id, path, urls, size_limit, roles, pin_seconds, most_pin_seconds, file_limit, concurrency)
+    select 'p', min(id), '/p', '{}', 1, '{}', 1, 1, 1, 1 from volumes`);
+  for (const role of tokenHolders) {
+    await server.database.sql(
+      `insert into stage_requests (pool_id, principal, digest, file_count, size_bytes, pin_seconds) values (1, $1, '', 1, 1, 1)`,
+      [`somebody-${role}`],
+    );
+  }
 });
 afterAll(() => server.close());
 

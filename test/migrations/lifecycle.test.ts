@@ -25,6 +25,7 @@ import {
   runVerdicts,
 } from '../../src/runs/runs.rules.ts';
 import { noticeKinds, webhookScopes, webhookStatuses } from '../../src/notices/webhooks.rules.ts';
+import { poolCopyStatuses, poolCopySteps } from '../../src/pools/pools.rules.ts';
 import { suspicionStates, suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 
@@ -44,6 +45,7 @@ test.each<[string, readonly Step<string>[]]>([
   ['incident', incidentSteps],
   ['suspicion', suspicionSteps],
   ['import', importSteps],
+  ['pool copy', poolCopySteps],
 ])('the database knows the steps of a %s that the rules know', async (noun, steps) => {
   const rows = await database.sql<{ step: string }>(
     `select from_state || ' > ' || to_state as step from lifecycle where noun = $1`,
@@ -55,7 +57,16 @@ test.each<[string, readonly Step<string>[]]>([
 
 test('the database knows no other noun with a life', async () => {
   const nouns = await database.sql(`select distinct noun from lifecycle order by noun`);
-  const known = ['backup', 'dataset', 'import', 'incident', 'replica', 'run', 'suspicion'];
+  const known = [
+    'backup',
+    'dataset',
+    'import',
+    'incident',
+    'pool copy',
+    'replica',
+    'run',
+    'suspicion',
+  ];
   expect(nouns).toEqual(known.map((noun) => ({ noun })));
 });
 
@@ -89,6 +100,7 @@ test.each<[string, string, readonly string[]]>([
   ['suspicions', 'state', suspicionStates],
   ['imports', 'status', importStatuses],
   ['import_files', 'status', importFileStatuses],
+  ['pool_copies', 'status', poolCopyStatuses],
   ['webhooks', 'kinds', noticeKinds],
   ['webhooks', 'scope', webhookScopes],
   ['webhooks', 'status', webhookStatuses],

@@ -3,6 +3,7 @@ import { datasetSteps } from '../../src/datasets/datasets.rules.ts';
 import type { Step } from '../../src/events/events.rules.ts';
 import { importSteps } from '../../src/imports/imports.rules.ts';
 import { incidentSteps } from '../../src/incidents/incidents.rules.ts';
+import { poolCopySteps } from '../../src/pools/pools.rules.ts';
 import { suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
 import { runSteps } from '../../src/runs/runs.rules.ts';
 import type { Check } from './invariants-of-contents.ts';
@@ -65,6 +66,14 @@ const lives: readonly Life[] = [
     id: `(facts ->> 'importId')::bigint`,
     kind: 'IMPORT_STATUS',
     steps: importSteps,
+  },
+  {
+    noun: 'pool copy',
+    table: 'pool_copies',
+    status: 'status',
+    id: `(facts ->> 'poolCopyId')::bigint`,
+    kind: 'POOL_COPY_STATUS',
+    steps: poolCopySteps,
   },
 ];
 

@@ -12,10 +12,11 @@ import {
 import { badInput, SweepbookError } from '../../errors.ts';
 import { currentPlace, writePlace } from '../../events/events.queries.ts';
 import { chosenEncoding } from './encoding.ts';
-import type { ListFacts } from '../../formats/list.ts';
 import { formats } from '../../formats/formats.ts';
+import type { ListFacts } from '../../formats/list.ts';
 import { Tally } from '../../formats/tally.ts';
 import { listText, type ExportList } from './list-text.ts';
+import { demandOnline } from './online.ts';
 import { readParameters, type ExportParameters } from './parameters.ts';
 import { RunningExports, sendList } from './send.ts';
 import { containerSource, datasetSource, type FindSource, type ListSource } from './sources.ts';
@@ -118,7 +119,8 @@ async function demandFitting(
   means: Means,
   { facts: { name, treeName }, datasets, filter, parameters }: ExportList,
 ): Promise<void> {
-  const { format, split } = parameters;
+  const { format, split, protocol } = parameters;
+  if (protocol) await demandOnline(means, name, datasets, filter, protocol);
   const { needsTree, ending } = formats[format];
   if (needsTree && treeName === null) {
     throw badInput(
@@ -169,6 +171,8 @@ async function etagOf(
   means: Means,
   { facts, datasets, parameters }: ExportList,
 ): Promise<string | undefined> {
+  // What lies in pools comes and goes unseen by the datasets.
+  if (parameters.protocol !== undefined) return undefined;
   if (datasets.some(({ confirmedCount, fileCount }) => confirmedCount < fileCount))
     return undefined;
   const ids = datasets.map((dataset) => dataset.id);
