@@ -8,6 +8,7 @@ import {
   type PublicationStatus,
 } from '../src/publications/publications.rules.ts';
 import type { Step } from '../src/events/events.rules.ts';
+import { poolCopySteps, type PoolCopyStatus } from '../src/pools/pools.rules.ts';
 import { runSteps, type ProductionStatus } from '../src/runs/runs.rules.ts';
 import { suspicionSteps, type SuspicionState } from '../src/suspicions/suspicions.rules.ts';
 
@@ -37,6 +38,7 @@ const replicaStates: Readonly<Record<ReplicaStatus, string>> = {
   AVAILABLE: 'It is there, as far as anybody knows.',
   STAGING: 'It is said to be there, or on its way from a mass store; nobody has read it yet.',
   LOST: 'It is gone, or something else; its incident says since when and why.',
+  EVICTED: 'It was a copy in a pool, which is a cache: it has made room for others.',
 };
 
 const incidentStates: Readonly<Record<IncidentStatus, string>> = {
@@ -76,6 +78,18 @@ const publicationStates: Readonly<Record<PublicationStatus, string>> = {
   WITHDRAWN: 'It was called off. What it left on disk is removed.',
 };
 
+const poolCopyStates: Readonly<Record<PoolCopyStatus, string>> = {
+  REQUESTED: 'Wanted; waits for a worker, for room, or for the time of the next attempt.',
+  RECALLING: 'Its store brings it from tape. No worker is held by that.',
+  COPYING: 'A worker holds the lease and copies under a temporary name.',
+  ONLINE: 'It is in the pool, was read back, and jobs open it.',
+  EVICTING: 'The pool needs its room: nobody is sent there any more.',
+  EVICTED: 'It has made room.',
+  LOST: 'An incident has taken it; stage it again, or recover the incident.',
+  FAILED: 'Given up, with the reason; somebody has to ask again.',
+  CANCELLED: 'Released before it was there.',
+};
+
 /** docs/lifecycle.md, made from the tables of the rules. */
 export function lifecycleText(): string {
   return [
@@ -101,6 +115,8 @@ export function lifecycleText(): string {
     'The runs and the dataset of an import come in with its step to ENTERED, in one transaction.',
     chapter('Publication', publicationSteps, publicationStates),
     'The dataset of a publication is made and closed with its step to PUBLISHED, in one transaction.',
+    chapter('Copy in a pool', poolCopySteps, poolCopyStates),
+    'A copy that is ONLINE is a replica that is AVAILABLE. Pins decide what may be evicted; the last copy of a file never is.',
   ]
     .join('\n\n')
     .concat('\n');

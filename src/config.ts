@@ -3,11 +3,18 @@ import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
-import { SweepbookError, systemCode } from './errors.ts';
+import { anyRoles, type AnyRole } from './access/roles.ts';
+import { SweepbookError } from './errors.ts';
 
 const flag = z
   .enum(['true', 'false', '1', '0', 'yes', 'no'])
   .transform((word) => ['true', '1', 'yes'].includes(word));
+/** Several, with commas between. */
+const listOf = (form: RegExp, what: string) =>
+  z
+    .string()
+    .transform((text) => text.split(',').map((part) => part.trim()))
+    .refine((parts) => parts.every((part) => form.test(part)), `${what}, with commas between`);
 const count = (least: number, most: number) => z.coerce.number().int().min(least).max(most);
 
 /** Every setting: its name in the environment, its form, its default, what it is for. */
@@ -103,6 +110,27 @@ const settings = z.object({
   SWEEPBOOK_WEBHOOK_TIMEOUT_SECONDS: count(1, 60)
     .default(10)
     .describe('how long the receiver of a webhook may take to answer'),
+  SWEEPBOOK_ISSUERS: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('the issuers file (YAML): whose JWTs are taken, and what they allow; unset = none'),
+  SWEEPBOOK_ORIGINS: listOf(/^https?:\/\/[^/?#\s]+$/, 'origins like https://book.example.org')
+    .optional()
+    .describe('pages of other origins that may open a WebSocket; unset = none'),
+  SWEEPBOOK_TRUSTED_PROXIES: listOf(/^[0-9a-fA-F.:]+(\/\d{1,3})?$/, 'addresses or networks (CIDR)')
+    .optional()
+    .describe('proxies that are believed when X-Forwarded-For says who asks; unset = none'),
+  SWEEPBOOK_INTROSPECTION: listOf(/^[A-Z]+$/, 'roles, or NOBODY')
+    .pipe(z.array(z.enum([...anyRoles, 'NOBODY'])))
+    .optional()
+    .describe('roles that may ask what the schema is; unset = everybody'),
+  SWEEPBOOK_AUDIT_READS: flag
+    .default(false)
+    .describe('the audit trail has reads, too; changes and refusals it always has'),
+  SWEEPBOOK_AUDIT_DAYS: count(0, 36_500)
+    .default(365)
+    .describe('so many days a line of the audit trail is kept; 0 = for good'),
   SWEEPBOOK_GRAPHIQL: flag.default(true).describe('serve GraphiQL at /graphiql'),
   SWEEPBOOK_MIGRATE: flag.default(true).describe('serve applies missing migrations'),
   SWEEPBOOK_LOG_LEVEL: z
@@ -145,6 +173,14 @@ export interface Config {
   readonly webhookPrivate: boolean;
   readonly webhookRetryHours: number;
   readonly webhookTimeoutSeconds: number;
+  /** Path of the issuers file. */
+  readonly issuers: string | undefined;
+  readonly origins: readonly string[];
+  readonly trustedProxies: readonly string[];
+  /** Roles that may ask what the schema is; undefined = everybody. */
+  readonly introspection: readonly AnyRole[] | undefined;
+  readonly auditReads: boolean;
+  readonly auditDays: number;
   readonly graphiql: boolean;
   readonly migrate: boolean;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
@@ -152,7 +188,7 @@ export interface Config {
   readonly hostname: string;
 }
 
-type Environment = Record<string, string | undefined>;
+export type Environment = Record<string, string | undefined>;
 
 /** The one reader of the environment; a value that does not fit is refused with its name. */
 export function readConfig(environment: Environment = process.env): Config {
@@ -193,6 +229,12 @@ export function readConfig(environment: Environment = process.env): Config {
     webhookPrivate: given.SWEEPBOOK_WEBHOOK_PRIVATE,
     webhookRetryHours: given.SWEEPBOOK_WEBHOOK_RETRY_HOURS,
     webhookTimeoutSeconds: given.SWEEPBOOK_WEBHOOK_TIMEOUT_SECONDS,
+    issuers: given.SWEEPBOOK_ISSUERS === undefined ? undefined : resolve(given.SWEEPBOOK_ISSUERS),
+    origins: Object.freeze(given.SWEEPBOOK_ORIGINS ?? []),
+    trustedProxies: Object.freeze(given.SWEEPBOOK_TRUSTED_PROXIES ?? []),
+    introspection: given.SWEEPBOOK_INTROSPECTION?.filter((role) => role !== 'NOBODY'),
+    auditReads: given.SWEEPBOOK_AUDIT_READS,
+    auditDays: given.SWEEPBOOK_AUDIT_DAYS,
     graphiql: given.SWEEPBOOK_GRAPHIQL,
     migrate: given.SWEEPBOOK_MIGRATE,
     logLevel: given.SWEEPBOOK_LOG_LEVEL,
@@ -202,7 +244,7 @@ export function readConfig(environment: Environment = process.env): Config {
 }
 
 /** The environment, and behind it the file that SWEEPBOOK_CONFIG names (lines NAME=value). */
-function withFile(environment: Environment): Environment {
+export function withFile(environment: Environment): Environment {
   const file = environment['SWEEPBOOK_CONFIG'];
   const set = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
   if (file === undefined || file === '') return set;
@@ -241,34 +283,4 @@ export function describeConfig(environment: Environment = process.env): SettingL
 /** A text without the passwords that stand in its URLs. */
 export function hideSecrets(text: string): string {
   return text.replace(/([a-z]+:\/\/[^:/@\s]*):[^@\s]*@/gi, '$1:***@');
-}
-
-/** What the command line needs to find its server: address and token, never printed. */
-export interface ClientSettings {
-  readonly url: string;
-  readonly token: string | undefined;
-}
-
-/** Address: SWEEPBOOK_URL, else the server of this host. Token: SWEEPBOOK_TOKEN, a file, or the first start's. */
-export function readClientSettings(environment: Environment = process.env): ClientSettings {
-  const config = readConfig(environment);
-  const merged = withFile(environment);
-  const address = merged['SWEEPBOOK_URL'] ?? `http://${config.host}:${config.port}`;
-  const tokenFile = merged['SWEEPBOOK_TOKEN_FILE'] ?? join(config.home, 'operator-token');
-  const token =
-    merged['SWEEPBOOK_TOKEN'] ?? (existsSync(tokenFile) ? readTokenFile(tokenFile) : undefined);
-  return { url: address.replace(/\/(graphql)?\/?$/, ''), token };
-}
-
-function readTokenFile(file: string): string {
-  try {
-    return readFileSync(file, 'utf8').trim();
-  } catch (error) {
-    throw new SweepbookError(
-      'FORBIDDEN',
-      `the token file ${file} cannot be read (${systemCode(error)}): set SWEEPBOOK_TOKEN, or name yours with --token-file`,
-      { file },
-      { cause: error },
-    );
-  }
 }

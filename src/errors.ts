@@ -35,6 +35,8 @@ export const errorCodes = [
   'NO_SPACE',
   'QUOTA_EXCEEDED',
   'MERGE_FAILED',
+  'POOL_FULL',
+  'NOT_ONLINE',
   'UNAVAILABLE',
   'INTERNAL',
 ] as const;

@@ -1,21 +1,21 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { TokenEntity } from './access/tokens.entity.ts';
+import { AuditTrail } from './access/audit-trail.ts';
 import { createFirstToken } from './access/tokens.service.ts';
 import type { Means } from './api/context.ts';
 import { ProgressFeed } from './api/progress-feed.ts';
-import { MassStoreEntity, SiteEntity } from './backups/mass-stores.entity.ts';
 import { listMassStores } from './backups/mass-stores.service.ts';
 import { prepareStores } from './backups/prepare-stores.service.ts';
+import { databaseUrl, embeddedFolder, openBase, Opened, storeFileOf, type Base } from './base.ts';
 import { hideSecrets, type Config } from './config.ts';
+import { findEmbeddedPostgres } from './database/embedded.ts';
+import { migrate } from './database/migrate.ts';
+import type { Db } from './database/orm.ts';
+import type { StoreFile } from './storage/store-file.ts';
 import { Doorbell, listen } from './database/doorbell.ts';
-import { findEmbeddedPostgres, openEmbeddedPostgres } from './database/embedded.ts';
-import { JobQueue } from './database/jobs.ts';
-import { migrate, migrationState, refuseNewerDatabase } from './database/migrate.ts';
-import { openDatabase, type Db } from './database/orm.ts';
 import { openReadPool, type ReadPool } from './database/read-pool.ts';
-import { messageOf, SweepbookError } from './errors.ts';
+import { messageOf } from './errors.ts';
 import { EventFeed } from './events/event-feed.ts';
 import { readEpoch } from './events/events.queries.ts';
 import { keepFolding } from './production/totals.service.ts';
@@ -24,106 +24,8 @@ import { readWebhookKey } from './notices/signature.ts';
 import { greet } from './greeting.ts';
 import { serveHttp } from './server/http.ts';
 import { makeLog } from './server/log.ts';
-import { readForeign, type Foreign } from './storage/import-sources.ts';
-import { loadDrivers, OpenStores } from './storage/open.ts';
-import { readPublishFile, type PublishSettings } from './storage/publish-settings.ts';
-import { readStoreFile, type StoreFile } from './storage/store-file.ts';
+import { listPools, preparePoolOnce, takeOverPools } from './pools/pools.service.ts';
 import { startWorkers } from './worker/start.ts';
-
-/** What was opened, to be closed in reverse order, each once, whatever the others do. */
-class Opened {
-  private readonly closers: { readonly name: string; readonly close: () => Promise<unknown> }[] =
-    [];
-
-  add(name: string, close: () => Promise<unknown>): void {
-    this.closers.push({ name, close });
-  }
-
-  async closeAll(log: Logger): Promise<void> {
-    for (const { name, close } of this.closers.splice(0).toReversed()) {
-      log.debug({ closing: name }, 'going down');
-      await close().catch((error: unknown) =>
-        log.warn({ error: messageOf(error) }, `closing ${name} failed`),
-      );
-    }
-  }
-}
-
-const embeddedFolder = (config: Config) => join(config.home, 'postgres');
-
-async function databaseUrl(
-  config: Config,
-  opened: Opened,
-  log: Logger,
-  owns: boolean,
-): Promise<string> {
-  if (config.databaseUrl !== undefined) return config.databaseUrl;
-  const folder = embeddedFolder(config);
-  const running = owns ? undefined : await findEmbeddedPostgres(folder);
-  if (running !== undefined) return running;
-  if (!owns) {
-    throw new SweepbookError(
-      'UNAVAILABLE',
-      `no embedded database runs in ${folder}: start "sweepbook serve" first, or set DATABASE_URL`,
-      { folder },
-    );
-  }
-  mkdirSync(config.home, { recursive: true });
-  const postgres = await openEmbeddedPostgres({
-    folder,
-    log: (line) => log.info({ postgres: true }, line),
-  });
-  opened.add('embedded PostgreSQL', () => postgres.close());
-  return postgres.url;
-}
-
-interface Base extends Foreign {
-  readonly db: Db;
-  readonly jobs: JobQueue;
-  readonly stores: OpenStores;
-  readonly publish: PublishSettings | undefined;
-  readonly url: string;
-}
-
-async function openBase(config: Config, opened: Opened, log: Logger, owns: boolean): Promise<Base> {
-  // First of all: who has made a mistake in it waits for no database.
-  const foreign = readForeign(config);
-  const publish = config.publish === undefined ? undefined : readPublishFile(config.publish);
-  const ofFile = storeFileOf(config).stores;
-  await loadDrivers(ofFile);
-  const stores = new OpenStores(ofFile);
-  const url = await databaseUrl(config, opened, log, owns);
-  if (config.migrate && owns) {
-    const applied = await migrate(url);
-    if (applied.length > 0) log.info({ applied }, 'migrations applied');
-  }
-  const orm = await openDatabase({
-    url,
-    entities: [TokenEntity, SiteEntity, MassStoreEntity],
-    statementSeconds: config.querySeconds,
-  });
-  opened.add('database', () => orm.close());
-  const state = await migrationState(orm);
-  refuseNewerDatabase(state);
-  if (state.pending.length > 0) {
-    throw new SweepbookError(
-      'UNAVAILABLE',
-      `the database lacks ${state.pending.length} migrations: run "sweepbook migrate"`,
-      { pending: state.pending },
-    );
-  }
-  const jobs = await JobQueue.open({
-    url,
-    supervise: true,
-    onError: (error) =>
-      log.warn({ error: hideSecrets(error.message) }, 'job queue: will try again'),
-  });
-  opened.add('job queue', () => jobs.close());
-  return { db: orm.em, jobs, stores, ...foreign, publish, url };
-}
-
-const storeFileOf = ({ stores }: Config): StoreFile =>
-  stores === undefined ? { stores: [], policies: [] } : readStoreFile(stores);
 
 /** The site, its default store and the first token: made once, at the very first start. */
 async function prepareFirstStart(
@@ -132,9 +34,11 @@ async function prepareFirstStart(
   log: Logger,
 ): Promise<string | undefined> {
   const folder = { site: config.site, root: config.storeRoot, urlPrefix: config.storeUrlPrefix };
-  const { changed, waiting } = await prepareStores(db, stores, folder, storeFileOf(config));
+  const ofFile = storeFileOf(config);
+  const { changed, waiting } = await prepareStores(db, stores, folder, ofFile);
   if (changed.length > 0) log.info({ stores: changed }, 'mass stores made or changed');
   for (const facts of waiting) log.warn(facts, 'a new mass store cannot be prepared yet');
+  await preparePools(config, db, ofFile, log);
   for (const row of await listMassStores(db)) await jobs.prepare(row.id);
   return createFirstToken(db, 'operator', (text) => {
     const file = join(config.home, 'operator-token');
@@ -142,6 +46,21 @@ async function prepareFirstStart(
     writeFileSync(file, `${text}\n`, { mode: 0o600 });
     chmodSync(file, 0o600);
   });
+}
+
+/** The pools of the store file; the folder of a new one is made where it can be. */
+async function preparePools(
+  { site }: Config,
+  db: Db,
+  { pools }: StoreFile,
+  log: Logger,
+): Promise<void> {
+  const changed = await takeOverPools(db, site, pools);
+  if (changed.length > 0) log.info({ pools: changed }, 'pools made or changed');
+  for (const pool of await listPools(db.fork())) {
+    const why = await preparePoolOnce(db, pool);
+    if (why !== undefined) log.warn({ pool: pool.name, why }, 'a new pool cannot be prepared yet');
+  }
 }
 
 export interface RunningSweepbook {
@@ -207,8 +126,11 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
     );
     opened.add('totals', () => folding.close());
     if (worker) opened.add('worker', () => worker.stop());
+    const trail = openTrail(config, base, log);
+    opened.add('audit trail', () => trail.close());
     const means: Means = {
       ...base,
+      trail,
       feed,
       progress,
       epoch,
@@ -232,6 +154,16 @@ export async function openSweepbook(config: Config, log: Logger): Promise<Runnin
     await opened.closeAll(log);
     throw error;
   }
+}
+
+function openTrail({ auditDays, auditReads }: Config, { db }: Base, log: Logger): AuditTrail {
+  return new AuditTrail({
+    db,
+    days: auditDays,
+    reads: auditReads,
+    onTrouble: (error) =>
+      log.error({ error: hideSecrets(error) }, 'the audit trail cannot be written: once more soon'),
+  });
 }
 
 function openReads(url: string, config: Config, opened: Opened, log: Logger): ReadPool {

@@ -1,17 +1,31 @@
 import { SweepbookError } from '../errors.ts';
+import { roles, type AnyRole, type Role } from './roles.ts';
 
-/** Roles that a token can carry; ANONYMOUS is whoever shows none. */
-export const roles = ['USER', 'DQM', 'PRODUCER', 'IMPORTER', 'OPERATOR', 'ADMIN'] as const;
-export type Role = (typeof roles)[number];
-export type AnyRole = Role | 'ANONYMOUS';
+export { roles, type AnyRole, type Role };
+
+export type RoleSites = Readonly<Partial<Record<AnyRole, readonly string[]>>>;
+
+/** By what somebody is known: an API token of this server, or a JWT of an issuer that is trusted. */
+export type Credential =
+  | { readonly kind: 'TOKEN'; readonly id: number; readonly prefix: string }
+  | {
+      readonly kind: 'JWT';
+      readonly issuer: string;
+      readonly subject: string;
+      readonly jti: string | undefined;
+    };
 
 /** Who asks: the name that stands in events, and what the token allows. */
 export interface Viewer {
   readonly principal: string;
   readonly roles: readonly AnyRole[];
-  readonly tokenId?: number;
+  readonly credential?: Credential;
   readonly expiresAt?: Date;
-  /** Groups that his token vouches for, beside those that operators have put him into. */
+  /** Actions that the token is narrowed to; undefined = all that the roles allow. */
+  readonly scopes?: readonly string[];
+  /** Sites that a role is good for, where its reach is `site`; a role that does not stand here: every site. */
+  readonly sites?: RoleSites;
+  /** Groups of his collaboration that his issuer vouches for (`wlcg.groups`); an API token has none. */
   readonly groups?: readonly string[];
 }
 
@@ -20,8 +34,11 @@ export const anonymous: Viewer = Object.freeze({
   roles: Object.freeze(['ANONYMOUS'] as const),
 });
 
-/** any = on everything, own = on what the viewer owns. */
-type Reach = 'any' | 'own';
+/**
+ * any = on everything, own = on what the viewer owns, site = on what lies at the sites that his token or identity
+ * names; one that names none is good for every site.
+ */
+export type Reach = 'any' | 'own' | 'site';
 
 const production = { PRODUCER: 'any', OPERATOR: 'any', ADMIN: 'any' } as const;
 const ownersAndOperators = { PRODUCER: 'own', OPERATOR: 'any', ADMIN: 'any' } as const;
@@ -53,20 +70,20 @@ export const policy = {
   backUp: { ...production, IMPORTER: 'any' },
   readBackups: { ...production, IMPORTER: 'any' },
   /** Test a mass store with canaries: from then on its word is believed, or not. */
-  testStores: { OPERATOR: 'any', ADMIN: 'any' },
+  testStores: { OPERATOR: 'site', ADMIN: 'any' },
   /** What is stuck in production, and why. */
   readStuck: production,
   waiveBackup: { ADMIN: 'any' },
   markBad: { OPERATOR: 'any', ADMIN: 'any' },
   clearBad: { ADMIN: 'any' },
   /** Report a loss of storage, with preview. */
-  reportLoss: { OPERATOR: 'any', ADMIN: 'any' },
+  reportLoss: { OPERATOR: 'site', ADMIN: 'any' },
   /** Recover, undo and close incidents. */
   handleIncident: { OPERATOR: 'any', ADMIN: 'any' },
   /** Incidents; an owner sees the part that is about his datasets. */
   readIncidents: { ...production, USER: 'own', DQM: 'own', IMPORTER: 'own' },
   /** Tell that a copy is on disk (again); a worker reads it before it counts. */
-  confirmReplica: { ...production, IMPORTER: 'any' },
+  confirmReplica: { PRODUCER: 'site', IMPORTER: 'site', OPERATOR: 'site', ADMIN: 'any' },
   setRunVerdict: { DQM: 'any', OPERATOR: 'any', ADMIN: 'any' },
   /** How many of what there are, finished or not: /metrics. */
   readMetrics: { OPERATOR: 'any', ADMIN: 'any' },
@@ -90,8 +107,26 @@ export const policy = {
     OPERATOR: 'any',
     ADMIN: 'any',
   },
+  /** Stage files that one sees into a pool, if the pool takes it from one's role. */
+  stageFiles: {
+    USER: 'any',
+    DQM: 'any',
+    PRODUCER: 'any',
+    IMPORTER: 'any',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** See and release what was staged. */
+  handleStage: {
+    USER: 'own',
+    DQM: 'own',
+    PRODUCER: 'own',
+    IMPORTER: 'own',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
   /** See which copies are suspicious, have one checked at once. */
-  checkCopies: { OPERATOR: 'any', ADMIN: 'any' },
+  checkCopies: { OPERATOR: 'site', ADMIN: 'any' },
   /** Import datasets of other sites. */
   importDatasets: { IMPORTER: 'any', OPERATOR: 'any', ADMIN: 'any' },
   /** Retry and cancel imports. */
@@ -139,22 +174,62 @@ export const policy = {
   /** Make groups of users, and say who is in them. */
   manageGroups: { OPERATOR: 'any', ADMIN: 'any' },
   manageTokens: { ADMIN: 'any' },
+  /** Replace a token by a new one of the same kind: each may replace itself. */
+  rotateToken: {
+    USER: 'own',
+    DQM: 'own',
+    PRODUCER: 'own',
+    IMPORTER: 'own',
+    OPERATOR: 'own',
+    ADMIN: 'any',
+  },
+  /** See who came by a trusted issuer, and keep somebody out. */
+  manageIdentities: { ADMIN: 'any' },
+  /** Who did what, from where, and what was refused. */
+  readAuditTrail: { ADMIN: 'any' },
 } as const satisfies Record<string, Partial<Record<AnyRole, Reach>>>;
 
 export type Action = keyof typeof policy;
 
-/** Whether the viewer may do this, to something of this owner if it has one. */
-export function may(viewer: Viewer, action: Action, owner?: string): boolean {
+export const actions = Object.keys(policy) as Action[];
+
+/** What an action is done to: the owner alone, or its owner and site. Nothing = is there anything at all to do it to. */
+export type Target = string | { readonly owner?: string; readonly site?: string | undefined };
+
+const partsOf = (target: Target): { readonly owner?: string; readonly site?: string | undefined } =>
+  typeof target === 'string' ? { owner: target } : target;
+
+/** What a token may be narrowed to: `read` for all reading, or the name of an action. */
+export const readScope = 'read';
+const isReading = (action: Action) => action.startsWith('read');
+
+const isInScope = ({ scopes }: Viewer, action: Action) =>
+  scopes === undefined ||
+  scopes.includes(action) ||
+  (isReading(action) && scopes.includes(readScope));
+
+/** Whether the viewer may do this, to something of this owner or at this site if it has one. */
+export function may(viewer: Viewer, action: Action, target: Target = {}): boolean {
+  if (!isInScope(viewer, action)) return false;
+  const { owner, site } = partsOf(target);
   const granted: Partial<Record<AnyRole, Reach>> = policy[action];
   return viewer.roles.some((role) => {
-    const reach = granted[role];
-    return reach === 'any' || (reach === 'own' && owner === viewer.principal);
+    switch (granted[role]) {
+      case 'any':
+        return true;
+      case 'own':
+        return owner === viewer.principal;
+      case 'site':
+        return site === undefined || (viewer.sites?.[role]?.includes(site) ?? true);
+      case undefined:
+        return false;
+    }
   });
 }
 
 /** Refuses what the viewer may not do: UNAUTHENTICATED without a token, FORBIDDEN with one. */
-export function demand(viewer: Viewer, action: Action, owner?: string): void {
-  if (may(viewer, action, owner)) return;
+export function demand(viewer: Viewer, action: Action, target: Target = {}): void {
+  if (may(viewer, action, target)) return;
   if (viewer.roles.includes('ANONYMOUS')) {
     throw new SweepbookError(
       'UNAUTHENTICATED',
@@ -165,8 +240,28 @@ export function demand(viewer: Viewer, action: Action, owner?: string): void {
   const allowed = Object.keys(policy[action]);
   throw new SweepbookError(
     'FORBIDDEN',
-    `${viewer.principal} may not ${action}${owner === undefined ? '' : ' on what belongs to somebody else'}: ` +
-      `it takes one of the roles ${allowed.join(', ')}`,
+    `${viewer.principal} may not ${action}${whyNot(viewer, action, target, allowed)}`,
     { action, roles: viewer.roles, allowed },
+  );
+}
+
+/** What stands between: the scopes of the token, the site, the owner or the roles. */
+function whyNot(
+  viewer: Viewer,
+  action: Action,
+  target: Target,
+  allowed: readonly string[],
+): string {
+  const { owner, site } = partsOf(target);
+  if (!isInScope(viewer, action)) {
+    return `: the token is narrowed to ${viewer.scopes?.join(', ') || 'nothing'}`;
+  }
+  if (site !== undefined && may(viewer, action, owner ?? {})) {
+    const named = [...new Set(Object.values(viewer.sites ?? {}).flat())];
+    return ` at site ${site}: the token is good for ${named.join(', ')}`;
+  }
+  return (
+    `${owner === undefined ? '' : ' on what belongs to somebody else'}: ` +
+    `it takes one of the roles ${allowed.join(', ')}`
   );
 }

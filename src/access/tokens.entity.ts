@@ -8,6 +8,9 @@ export const TokenEntity = defineEntity({
     id: p.integer().primary(),
     principal: p.string(),
     roles: p.array(),
+    scopes: p.array().nullable(),
+    sites: p.array().nullable(),
+    replaces: p.integer().nullable(),
     prefix: p.string().unique(),
     secretSha256: p.blob().fieldName('secret_sha256'),
     note: p.string().nullable(),
@@ -16,5 +19,6 @@ export const TokenEntity = defineEntity({
     expiresAt: p.datetime().fieldName('expires_at').nullable(),
     revokedAt: p.datetime().fieldName('revoked_at').nullable(),
     lastUsedAt: p.datetime().fieldName('last_used_at').nullable(),
+    lastUsedFrom: p.string().fieldName('last_used_from').nullable(),
   },
 });

@@ -5,10 +5,19 @@ import {
   CreateTokenInput,
   CreateTokenPayload,
   RevokeTokenPayload,
+  RotateTokenInput,
+  RotateTokenPayload,
   TokenType,
   Viewer,
+  ViewerToken,
 } from './tokens.schema.ts';
-import { createToken, listTokens, revokeToken, type TokenRow } from './tokens.service.ts';
+import {
+  createToken,
+  listTokens,
+  revokeToken,
+  rotateToken,
+  type TokenRow,
+} from './tokens.service.ts';
 
 @Resolver(() => Viewer)
 export class ViewerResolver {
@@ -20,6 +29,24 @@ export class ViewerResolver {
   @FieldResolver(() => String, { description: 'The same as principal.' })
   name(@Root() viewer: ViewerRow): string {
     return viewer.principal;
+  }
+
+  @FieldResolver(() => ViewerToken, {
+    nullable: true,
+    description: 'The token that you show; null without one.',
+  })
+  token(@Root() viewer: ViewerRow): ViewerToken | null {
+    const { credential, scopes, sites, groups } = viewer;
+    if (!credential) return null;
+    const isOurs = credential.kind === 'TOKEN';
+    return {
+      prefix: isOurs ? credential.prefix : null,
+      issuer: isOurs ? null : credential.issuer,
+      subject: isOurs ? null : credential.subject,
+      scopes: scopes ? [...scopes] : null,
+      sites: sites ? [...new Set(Object.values(sites).flat())] : null,
+      groups: [...(groups ?? [])],
+    };
   }
 }
 
@@ -38,6 +65,19 @@ export class TokenResolver {
   ): Promise<{ token: string; details: TokenRow }> {
     const made = await createToken(db, viewer, input);
     return { token: made.text, details: made.row };
+  }
+
+  @Mutation(() => RotateTokenPayload, {
+    description:
+      'Replaces a token by a new one for the same use: the one you show, or for admins any. It ends when the old one would have. BAD_USER_INPUT, NOT_FOUND.',
+  })
+  async rotateToken(
+    @Ctx() { db, viewer }: Context,
+    @Arg('input', () => RotateTokenInput, { description: 'Which one, and how the old one ends.' })
+    input: RotateTokenInput,
+  ): Promise<{ token: string; details: TokenRow; replaced: TokenRow }> {
+    const { text, row, replaced } = await rotateToken(db, viewer, input);
+    return { token: text, details: row, replaced };
   }
 
   @Mutation(() => RevokeTokenPayload, {

@@ -1,10 +1,10 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
-import type { InferEntity } from '@mikro-orm/core';
+import { LockMode, type InferEntity } from '@mikro-orm/core';
 import type { Db } from '../database/orm.ts';
-import { firstRow, sql } from '../database/sql.ts';
+import { firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
-import { anonymous, demand, roles, type Role, type Viewer } from './policy.ts';
+import { actions, demand, readScope, roles, type Role, type Viewer } from './policy.ts';
 import { TokenEntity } from './tokens.entity.ts';
 
 export type TokenRow = InferEntity<typeof TokenEntity>;
@@ -12,6 +12,10 @@ export type TokenRow = InferEntity<typeof TokenEntity>;
 export interface CreateToken {
   readonly principal: string;
   readonly roles: readonly string[];
+  /** Names of actions, or `read`; nothing = all that the roles allow. */
+  readonly scopes?: readonly string[] | null | undefined;
+  /** Nothing = every site. */
+  readonly sites?: readonly string[] | null | undefined;
   readonly note?: string | null | undefined;
   readonly expiresAt?: Date | null | undefined;
 }
@@ -32,7 +36,34 @@ export async function createToken(
   return inTransaction(db, viewer, (tx) => insertToken(tx, input));
 }
 
-async function insertToken(tx: Db, input: CreateToken): Promise<{ text: string; row: TokenRow }> {
+async function insertToken(
+  tx: Db,
+  input: CreateToken,
+  replaces?: number,
+): Promise<{ text: string; row: TokenRow }> {
+  checkToken(input);
+  const prefix = randomBytes(6).toString('hex');
+  const secret = randomBytes(32).toString('base64url');
+  const row = tx.create(TokenEntity, {
+    principal: input.principal,
+    roles: [...new Set(input.roles)],
+    scopes: input.scopes ? [...new Set(input.scopes)] : null,
+    sites: input.sites ? [...new Set(input.sites)] : null,
+    replaces: replaces ?? null,
+    prefix,
+    secretSha256: secretHash(secret),
+    note: input.note ?? null,
+    expiresAt: input.expiresAt ?? null,
+  });
+  await tx.flush();
+  await tx.refresh(row);
+  return { text: `sbk_${prefix}_${secret}`, row };
+}
+
+const knownScopes: ReadonlySet<string> = new Set([readScope, ...actions]);
+const siteName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+
+function checkToken(input: CreateToken): void {
   // eslint-disable-next-line no-control-regex
   if (!/^[^\u0000-\u001f\u007f]{1,128}$/.test(input.principal)) {
     throw badInput('principal', input.principal, 'a name of 1 to 128 printable characters');
@@ -44,19 +75,16 @@ async function insertToken(tx: Db, input: CreateToken): Promise<{ text: string; 
   if (input.expiresAt && input.expiresAt.getTime() <= Date.now()) {
     throw badInput('expiresAt', input.expiresAt, 'a moment in the future, or nothing');
   }
-  const prefix = randomBytes(6).toString('hex');
-  const secret = randomBytes(32).toString('base64url');
-  const row = tx.create(TokenEntity, {
-    principal: input.principal,
-    roles: [...new Set(input.roles)],
-    prefix,
-    secretSha256: secretHash(secret),
-    note: input.note ?? null,
-    expiresAt: input.expiresAt ?? null,
-  });
-  await tx.flush();
-  await tx.refresh(row);
-  return { text: `sbk_${prefix}_${secret}`, row };
+  const { scopes, sites } = input;
+  const strange = scopes?.find((scope) => !knownScopes.has(scope));
+  if (scopes?.length === 0 || strange !== undefined) {
+    const way = `${readScope}, or actions of docs/access.md (registerFiles for one); leave it out for all that the roles allow`;
+    throw badInput('scopes', strange ?? scopes, way);
+  }
+  const odd = sites?.find((site) => !siteName.test(site));
+  if (sites?.length === 0 || (sites?.length ?? 0) > 100 || odd !== undefined) {
+    throw badInput('sites', odd ?? sites, '1 to 100 names of sites, or nothing for every site');
+  }
 }
 
 /**
@@ -106,47 +134,142 @@ export async function revokeToken(
   });
 }
 
-/** Who shows this token; no token is anonymous, a wrong or ended one is UNAUTHENTICATED. */
-export async function authenticate(db: Db, text: string | undefined): Promise<Viewer> {
-  if (text === undefined || text === '') return anonymous;
+export interface RotateToken {
+  /** Of which token; nothing = the one that is shown. */
+  readonly prefix?: string | null | undefined;
+  /** How long the old one is still good, for whoever has not got the new one yet. */
+  readonly graceSeconds: number;
+}
+
+const longestGraceSeconds = 30 * 86_400;
+
+/**
+ * A new token for the same use. The old one ends when its grace is over. What its holder rotates ends when the old one
+ * would have ended: nobody prolongs his own. NOT_FOUND.
+ */
+export async function rotateToken(
+  db: Db,
+  viewer: Viewer,
+  { prefix, graceSeconds }: RotateToken,
+): Promise<{ text: string; row: TokenRow; replaced: TokenRow }> {
+  const own = viewer.credential?.kind === 'TOKEN' ? viewer.credential.prefix : undefined;
+  const wanted = prefix ?? own;
+  demand(viewer, 'rotateToken', wanted !== undefined && wanted === own ? viewer.principal : {});
+  if (!Number.isInteger(graceSeconds) || graceSeconds < 0 || graceSeconds > longestGraceSeconds) {
+    throw badInput('graceSeconds', graceSeconds, `0 to ${longestGraceSeconds}`);
+  }
+  return inTransaction(db, viewer, async (tx) => {
+    const old = await tx.findOne(
+      TokenEntity,
+      { prefix: wanted ?? '' },
+      { lockMode: LockMode.PESSIMISTIC_WRITE },
+    );
+    if (!old || endOf(old) !== undefined) {
+      throw new SweepbookError('NOT_FOUND', `no token that stands has the prefix ${wanted}`, {
+        prefix: wanted,
+      });
+    }
+    const made = await insertToken(tx, { ...old, principal: old.principal }, old.id);
+    const graceEnd = new Date(Date.now() + graceSeconds * 1000);
+    if (graceSeconds === 0) old.revokedAt = new Date();
+    else if (!old.expiresAt || old.expiresAt > graceEnd) old.expiresAt = graceEnd;
+    await tx.flush();
+    return { ...made, replaced: old };
+  });
+}
+
+/** Who shows this token of ours. UNAUTHENTICATED when it is wrong or has ended. */
+export async function authenticateToken(
+  db: Db,
+  text: string,
+  from: string | undefined,
+): Promise<Viewer> {
   const parts = form.exec(text);
   const row = parts && (await db.fork().findOne(TokenEntity, { prefix: parts[1] ?? '' }));
   if (!parts || !row || !timingSafeEqual(row.secretSha256, secretHash(parts[2] ?? ''))) {
     throw new SweepbookError('UNAUTHENTICATED', 'the token is not known here: ask for a new one');
   }
-  if (row.revokedAt) {
-    throw new SweepbookError('UNAUTHENTICATED', 'the token has been revoked: ask for a new one');
-  }
-  if (row.expiresAt && row.expiresAt.getTime() <= Date.now()) {
-    throw new SweepbookError(
-      'UNAUTHENTICATED',
-      `the token expired at ${row.expiresAt.toISOString()}: ask for a new one`,
-    );
-  }
-  await touch(db, row);
+  const why = endOf(row);
+  if (why !== undefined) throw new SweepbookError('UNAUTHENTICATED', why);
+  await touch(db, row, from);
+  const tokenRoles = row.roles as Role[];
   return {
     principal: row.principal,
-    roles: row.roles as Role[],
-    tokenId: row.id,
+    roles: tokenRoles,
+    credential: { kind: 'TOKEN', id: row.id, prefix: row.prefix },
     ...(row.expiresAt ? { expiresAt: row.expiresAt } : {}),
+    ...(row.scopes ? { scopes: row.scopes } : {}),
+    ...(row.sites
+      ? { sites: Object.fromEntries(tokenRoles.map((role) => [role, row.sites ?? []])) }
+      : {}),
   };
 }
 
-/** What a principal may do now, by all his tokens that stand; undefined = he has none. */
+function endOf({ revokedAt, expiresAt }: Pick<TokenRow, 'revokedAt' | 'expiresAt'>) {
+  if (revokedAt) return 'the token has been revoked: ask for a new one';
+  if (expiresAt && expiresAt.getTime() <= Date.now()) {
+    return `the token expired at ${expiresAt.toISOString()}: ask for a new one`;
+  }
+  return undefined;
+}
+
+/** Which of these tokens have ended, and why; one that is gone has. */
+export async function endedTokens(db: Db, ids: readonly number[]): Promise<Map<number, string>> {
+  const wanted = [...new Set(ids)];
+  if (wanted.length === 0) return new Map();
+  const found = await rows(
+    db.fork(),
+    sql<{ id: number; revokedAt: Date | null; expiresAt: Date | null }>`
+    select id, revoked_at as "revokedAt", expires_at as "expiresAt" from tokens where id = any (${wanted}::bigint[])`,
+  );
+  const known = new Map(found.map((row) => [row.id, row]));
+  return new Map(
+    wanted.flatMap((id) => {
+      const row = known.get(id);
+      const why = row ? endOf(row) : 'the token is not known here any more: ask for a new one';
+      return why === undefined ? [] : [[id, why] as const];
+    }),
+  );
+}
+
+/** So long who came with a JWT keeps what goes on without him. */
+const standingDays = 30;
+
+/**
+ * What a principal may do now, by all his tokens that stand and that read, and by what his issuer last said of him;
+ * undefined = nothing.
+ */
 export async function standingOf(db: Db, principal: string): Promise<Viewer | undefined> {
   const row = await firstRow(
     db,
     sql<{ roles: Role[] | null }>`
-    select array_agg(distinct role) as roles from tokens, unnest(roles) as role
-    where principal = ${principal} and revoked_at is null and (expires_at is null or expires_at > now())`,
+    select array_agg(distinct role) as roles from (
+      select unnest(roles) as role from tokens
+      where principal = ${principal} and revoked_at is null and (expires_at is null or expires_at > now())
+        and (scopes is null or scopes @> array[${readScope}])
+      union all
+      select unnest(roles) from identities
+      where principal = ${principal} and blocked_at is null
+        and last_seen_at > now() - make_interval(days => ${standingDays})) s`,
   );
   return row?.roles ? { principal, roles: row.roles } : undefined;
 }
 
 const touchEveryMs = 60_000;
 
+/** Tokens of connections that are open are in use. */
+export async function touchTokens(db: Db, ids: readonly number[]): Promise<void> {
+  if (ids.length === 0) return;
+  await rows(
+    db.fork(),
+    sql`update tokens set last_used_at = now() where id = any (${[...new Set(ids)]}::bigint[])
+      and last_used_at < now() - make_interval(secs => ${touchEveryMs / 1000})`,
+  );
+}
+
 /** Last use, to the minute: a write for every request would cost more than it tells. */
-async function touch(db: Db, row: TokenRow): Promise<void> {
+async function touch(db: Db, row: TokenRow, from: string | undefined): Promise<void> {
   if (row.lastUsedAt && Date.now() - row.lastUsedAt.getTime() < touchEveryMs) return;
-  await db.fork().nativeUpdate(TokenEntity, { id: row.id }, { lastUsedAt: new Date() });
+  const use = { lastUsedAt: new Date(), lastUsedFrom: from ?? row.lastUsedFrom ?? null };
+  await db.fork().nativeUpdate(TokenEntity, { id: row.id }, use);
 }

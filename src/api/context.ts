@@ -1,4 +1,6 @@
 import DataLoader from 'dataloader';
+import type { AuditTrail } from '../access/audit-trail.ts';
+import type { Identity } from '../access/identity.ts';
 import type { Viewer } from '../access/policy.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
@@ -12,6 +14,9 @@ import type { ProgressFeed } from './progress-feed.ts';
 /** What the server has for all requests. */
 export interface Means {
   readonly db: Db;
+  /** Who shows which token. */
+  readonly identity: Identity;
+  readonly trail: AuditTrail;
   readonly jobs: JobQueue;
   readonly stores: OpenStores;
   readonly feed: EventFeed;
@@ -47,12 +52,15 @@ export class Context {
   readonly means: Means;
   readonly viewer: Viewer;
   readonly requestId: string;
+  /** Where it came from; undefined = nobody knows any more. */
+  readonly address: string | undefined;
   private readonly loaders = new Map<unknown, DataLoader<unknown, unknown>>();
 
-  constructor(means: Means, viewer: Viewer, requestId: string) {
+  constructor(means: Means, viewer: Viewer, requestId: string, address?: string) {
     this.means = means;
     this.viewer = viewer;
     this.requestId = requestId;
+    this.address = address;
   }
 
   /** A handle for one read: no identity map, nothing remembered. */

@@ -12,6 +12,7 @@ export const nodeNames = [
   'SuspiciousCopy',
   'Import',
   'Publication',
+  'StageRequest',
 ] as const;
 export type NodeName = (typeof nodeNames)[number];
 

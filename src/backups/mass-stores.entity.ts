@@ -28,6 +28,8 @@ export const MassStoreEntity = defineEntity({
     confirmLevel: p.enum(confirmLevels).fieldName('confirm_level').default('READ_BACK'),
     isTrusted: p.boolean().fieldName('is_trusted').default(true),
     isPrepared: p.boolean().fieldName('is_prepared').default(true),
+    hasTape: p.boolean().fieldName('has_tape').default(false),
+    needsRecall: p.boolean().fieldName('needs_recall').default(false),
     isConfigured: p.boolean().fieldName('is_configured').default(true),
   },
 });

@@ -75,6 +75,7 @@ export async function checkMassStore(
 ): Promise<MassStoreRow> {
   demand(viewer, 'testStores');
   const row = await getMassStore(db, name);
+  demand(viewer, 'testStores', { site: row.site.name });
   await testMassStore(db, row, stores.of(row));
   return getMassStore(db, row.name);
 }

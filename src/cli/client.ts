@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import type { ClientSettings } from '../config.ts';
+import type { ClientSettings } from '../client-settings.ts';
 import { messageOf, systemCode } from '../errors.ts';
 import { CliError, exitCode, exitCodeOf, Interrupted, isTransient } from './exit-codes.ts';
 import { complain } from './print.ts';
@@ -22,19 +22,32 @@ interface GraphqlAnswer {
   readonly message?: string;
 }
 
+const isUnauthenticated = (error: unknown) =>
+  error instanceof CliError && error.code === 'UNAUTHENTICATED';
+
 const answerTimeoutMs = 120_000;
 const retryMs = { first: 250, longest: 5000 };
 
 /** Talks GraphQL with the server; everything it throws is a CliError. */
 export class Client {
-  readonly settings: ClientSettings;
+  settings: ClientSettings;
   readonly signal: AbortSignal;
   /** How long a call is tried again while the server does not answer; every call may be repeated. */
   patienceMs = 0;
 
-  constructor(settings: ClientSettings, signal: AbortSignal) {
-    this.settings = settings;
+  readonly #readSettings: () => ClientSettings;
+
+  constructor(readSettings: () => ClientSettings, signal: AbortSignal) {
+    this.#readSettings = readSettings;
+    this.settings = readSettings();
     this.signal = signal;
+  }
+
+  /** Looks for the token once more: programs of the grid put a new one where the old one was. false = the same. */
+  renewToken(): boolean {
+    const { token } = this.settings;
+    this.settings = this.#readSettings();
+    return this.settings.token !== undefined && this.settings.token !== token;
   }
 
   /** The answer's data; a refusal becomes a CliError with the exit code that fits. */
@@ -44,6 +57,7 @@ export class Client {
       try {
         return (await this.#callOnce(query, variables)) as Data;
       } catch (error) {
+        if (isUnauthenticated(error) && this.renewToken()) continue;
         if (!isTransient(error) || Date.now() + delayMs > giveUpAt) throw error;
         // Said once an outage, and not for a hiccup.
         if (delayMs === retryMs.first * 4) complain(`${messageOf(error)} (trying again)`);
@@ -111,11 +125,13 @@ export class Client {
     const { code, message } = refusal;
     const exit = exitCodeOf(code);
     if (code === 'UNAUTHENTICATED') {
-      const way = 'set SWEEPBOOK_TOKEN, or name its file with --token-file or SWEEPBOOK_TOKEN_FILE';
+      const way =
+        'sweepbook login, or set SWEEPBOOK_TOKEN, or name its file with --token-file or SWEEPBOOK_TOKEN_FILE';
+      const { token, tokenFrom, url } = this.settings;
       const what =
-        this.settings.token === undefined
+        token === undefined
           ? `this needs a token, and there is none: ${way}`
-          : `the token was not accepted by ${this.settings.url}: ${way}`;
+          : `the token (from ${tokenFrom}) was not accepted by ${url} (${message}): ${way}; --no-token shows none`;
       return new CliError(exit, what, code);
     }
     if (code.startsWith('GRAPHQL_')) {

@@ -1,8 +1,7 @@
-import { existsSync } from 'node:fs';
 import { type Command, InvalidArgumentError } from 'commander';
-import { readClientSettings, type ClientSettings } from '../config.ts';
+import { readClientSettings, type ClientSettings } from '../client-settings.ts';
 import { Client } from './client.ts';
-import { CliError, exitCode, Interrupted, wrongUsage, type ExitCode } from './exit-codes.ts';
+import { exitCode, Interrupted, wrongUsage, type ExitCode } from './exit-codes.ts';
 import { Output } from './print.ts';
 
 /** What a command works with. */
@@ -16,6 +15,8 @@ interface GlobalOptions {
   readonly json?: boolean;
   readonly url?: string;
   readonly tokenFile?: string;
+  /** false: --no-token. */
+  readonly token?: boolean;
 }
 
 /** The options that every command has. */
@@ -23,7 +24,8 @@ export function addGlobalOptions(command: Command): Command {
   return command
     .option('--json', 'print JSON lines')
     .option('--url <address>', 'address of the server (SWEEPBOOK_URL)')
-    .option('--token-file <file>', 'file that holds the token (SWEEPBOOK_TOKEN_FILE)');
+    .option('--token-file <file>', 'file that holds the token (SWEEPBOOK_TOKEN_FILE)')
+    .option('--no-token', 'show no token: see what everybody sees');
 }
 
 /** A group of commands: the noun. */
@@ -52,7 +54,7 @@ export function runs<Options, Arguments extends unknown[] = []>(
     const values = given.slice(0, -2) as Arguments;
     const options = command.optsWithGlobals<Options & GlobalOptions>();
     const signal = stopSignal();
-    const client = new Client(clientSettings(options), signal);
+    const client = new Client(() => clientSettings(options), signal);
     const output = new Output(options.json === true);
     process.exitCode =
       (await work({ client, output, signal }, options, ...values)) ?? exitCode.done;
@@ -78,18 +80,14 @@ function clientSettings(options: GlobalOptions): ClientSettings {
     delete environment['SWEEPBOOK_TOKEN'];
     environment['SWEEPBOOK_TOKEN_FILE'] = options.tokenFile;
   }
-  const tokenFile = environment['SWEEPBOOK_TOKEN_FILE'];
-  if (tokenFile && !environment['SWEEPBOOK_TOKEN'] && !existsSync(tokenFile)) {
-    throw new CliError(exitCode.notFound, `token file ${tokenFile}: no such file`);
-  }
-  const settings = readClientSettings(environment);
+  const settings = readClientSettings(environment, options.token !== false);
   if (!/^https?:\/\//.test(settings.url) || !URL.canParse(settings.url)) {
     throw wrongUsage(
       `address ${settings.url}: must be like http://127.0.0.1:4000 (--url or SWEEPBOOK_URL)`,
     );
   }
   if (settings.token !== undefined && !/^[\x21-\x7e]+$/.test(settings.token)) {
-    throw wrongUsage('the token is not one word of ASCII: check SWEEPBOOK_TOKEN or the token file');
+    throw wrongUsage(`the token of ${settings.tokenFrom} is not one word of ASCII: look at it`);
   }
   return settings;
 }

@@ -22,6 +22,7 @@ interface FilesOptions {
   readonly runs?: string;
   readonly good?: boolean;
   readonly tree?: string;
+  readonly protocol?: string;
   readonly print0?: boolean;
   readonly json?: boolean;
 }
@@ -42,6 +43,10 @@ export function addFilesCommand(noun: Command, collection: string): void {
     .option('--since <moment>', 'files added after a time or the cursor of an event')
     .option('--as-of <moment>', 'files added until a time or the cursor of an event')
     .option('--tree <name>', 'the ROOT tree in the files, for rdataframe and coffea')
+    .option(
+      '--protocol <name>',
+      'only copies that are on disk now, by root, https, http, file or s3; if one is not, none',
+    )
     .option('--print0', 'txt: end each name with NUL, for xargs -0');
   runs<FilesOptions, [string]>(command, (context, options, name) =>
     writeFiles(
@@ -167,9 +172,10 @@ function numbered(name: string, number: number, format: ListFormat): string {
 }
 
 function pathOf(options: FilesOptions, { collection, name }: ListName): string {
-  const { format, split, chunk, runs: ranges, good, since, asOf, tree } = options;
+  const { format, split, chunk, runs: ranges, good, since, asOf, tree, protocol } = options;
   const query = new URLSearchParams({ format });
-  for (const [field, value] of Object.entries({ split, chunk, runs: ranges, since, asOf, tree })) {
+  const given = { split, chunk, runs: ranges, since, asOf, tree, protocol };
+  for (const [field, value] of Object.entries(given)) {
     if (value !== undefined) query.set(field, String(value));
   }
   if (good) query.set('goodRuns', 'true');

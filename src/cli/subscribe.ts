@@ -1,5 +1,5 @@
 import type { Client } from 'graphql-ws';
-import type { ClientSettings } from '../config.ts';
+import type { ClientSettings } from '../client-settings.ts';
 
 interface Connection<Data> {
   /** Ends when the server completes the subscription, throws when the connection is lost. */

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { addNoun, addVerb, runs, wordsOf, type Context } from './command.ts';
+import { durationSeconds } from './duration.ts';
 import { complain } from './print.ts';
 import { wrongUsage } from './exit-codes.ts';
 
@@ -9,10 +10,27 @@ export function addTokenCommands(program: Command): void {
   const noun = addNoun(program, 'token', 'tokens: who may do what');
   const create = addVerb(noun, 'create <principal>', 'make a token; it is printed this once')
     .requiredOption('--role <roles>', `${roles.join(', ')}; several with commas`, wordsOf(roles))
+    .option(
+      '--scope <scopes>',
+      'narrowed to read and actions (docs/access.md); several with commas',
+      words,
+    )
+    .option('--site <sites>', 'good for these sites; several with commas', words)
     .option('--note <text>', 'what it is for')
     .option('--expires <when>', 'a date (2027-01-31, RFC 3339), or days from now: 90d');
   runs<CreateOptions, [string]>(create, createToken);
   runs(addVerb(noun, 'list', 'all tokens, without their secrets'), listTokens);
+  const rotate = addVerb(
+    noun,
+    'rotate [prefix]',
+    'replace a token by a new one, yours if no prefix is given; the new one is printed this once',
+  ).option(
+    '--grace <duration>',
+    'how long the old one is still good: 90s, 12h, 7d',
+    durationSeconds,
+    0,
+  );
+  runs<RotateOptions, [string | undefined]>(rotate, rotateToken);
   runs<object, [string]>(
     addVerb(noun, 'revoke <prefix>', 'take a token back, at once'),
     revokeToken,
@@ -21,24 +39,31 @@ export function addTokenCommands(program: Command): void {
 
 interface CreateOptions {
   readonly role: string[];
+  readonly scope?: string[];
+  readonly site?: string[];
   readonly note?: string;
   readonly expires?: string;
 }
+
+const words = (text: string, before: readonly string[] = []) => [...before, ...text.split(',')];
 
 interface TokenRow {
   readonly prefix: string;
   readonly principal: string;
   readonly roles: readonly string[];
+  readonly scopes: readonly string[] | null;
+  readonly sites: readonly string[] | null;
   readonly note: string | null;
   readonly createdAt: string;
   readonly createdBy: string;
   readonly expiresAt: string | null;
   readonly revokedAt: string | null;
   readonly lastUsedAt: string | null;
+  readonly lastUsedFrom: string | null;
 }
 
 const tokenFields =
-  'prefix principal roles note createdAt createdBy expiresAt revokedAt lastUsedAt';
+  'prefix principal roles scopes sites note createdAt createdBy expiresAt revokedAt lastUsedAt lastUsedFrom';
 
 const createQuery = `mutation CreateToken($input: CreateTokenInput!) {
   createToken(input: $input) { token details { ${tokenFields} } }
@@ -46,13 +71,15 @@ const createQuery = `mutation CreateToken($input: CreateTokenInput!) {
 
 async function createToken(
   { client, output }: Context,
-  { role, note, expires }: CreateOptions,
+  { role, scope, site, note, expires }: CreateOptions,
   principal: string,
 ): Promise<void> {
   const expiresAt = expires === undefined ? undefined : timeOf(expires);
   const { createToken: made } = await client.call<{
     createToken: { token: string; details: TokenRow };
-  }>(createQuery, { input: { principal, roles: role, note, expiresAt } });
+  }>(createQuery, {
+    input: { principal, roles: role, scopes: scope, sites: site, note, expiresAt },
+  });
   // The token alone on stdout, so that it can be sent straight into a file.
   await output.result(made, made.token);
   if (output.json) return;
@@ -60,6 +87,31 @@ async function createToken(
   complain(
     `token ${made.details.prefix} for ${principal} (${made.details.roles.join(', ')}${until}): ` +
       'keep it, it is not shown again',
+  );
+}
+
+interface RotateOptions {
+  readonly grace: number;
+}
+
+const rotateQuery = `mutation RotateToken($input: RotateTokenInput!) {
+  rotateToken(input: $input) { token details { ${tokenFields} } replaced { ${tokenFields} } }
+}`;
+
+async function rotateToken(
+  { client, output }: Context,
+  { grace }: RotateOptions,
+  prefix: string | undefined,
+): Promise<void> {
+  const { rotateToken: made } = await client.call<{
+    rotateToken: { token: string; details: TokenRow; replaced: TokenRow };
+  }>(rotateQuery, { input: { prefix, graceSeconds: grace } });
+  await output.result(made, made.token);
+  if (output.json) return;
+  const { details, replaced } = made;
+  const end = replaced.revokedAt ? 'has ended' : `ends at ${replaced.expiresAt}`;
+  complain(
+    `token ${details.prefix} replaces ${replaced.prefix} of ${details.principal}, which ${end}: keep it, it is not shown again`,
   );
 }
 
@@ -82,6 +134,8 @@ async function listTokens({ client, output }: Context): Promise<void> {
     { title: 'PREFIX', value: (token) => token.prefix },
     { title: 'PRINCIPAL', value: (token) => token.principal },
     { title: 'ROLES', value: (token) => token.roles.join(',') },
+    { title: 'SCOPES', value: (token) => token.scopes?.join(',') },
+    { title: 'SITES', value: (token) => token.sites?.join(',') },
     { title: 'NOTE', value: (token) => token.note },
     { title: 'CREATED', value: (token) => token.createdAt },
     { title: 'EXPIRES', value: (token) => token.expiresAt },

@@ -99,10 +99,12 @@ function lostConnection(context: Context, error: unknown): CliError {
   // A subscription that is refused ends with the list of its errors.
   if (Array.isArray(error) && error.length > 0) return refusalOf(context, error[0] as StreamError);
   const closed = error as { code?: unknown; reason?: unknown };
-  if (closed.code === 4401 || closed.code === 4403) {
+  if (closed.code === 4403) {
+    if (context.client.renewToken())
+      return new CliError(exitCode.tryLater, 'the token was renewed');
     const message = typeof closed.reason === 'string' ? closed.reason : '';
     return context.client.refusal({
-      code: closed.code === 4401 ? 'UNAUTHENTICATED' : 'FORBIDDEN',
+      code: 'UNAUTHENTICATED',
       message,
     });
   }

@@ -1,5 +1,6 @@
 import { SweepbookError, errorCodes, systemCode, type ErrorCode } from '../errors.ts';
 import type { Db } from './orm.ts';
+import { waitingRider } from './rider.ts';
 import { sql } from './sql.ts';
 
 /** On whose behalf a transaction writes; the triggers put it into the events. */
@@ -37,12 +38,16 @@ export async function inTransaction<T>(
 ): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await withTransaction(db, async (tx) => {
+      const rider = waitingRider();
+      const answer = await withTransaction(db, async (tx) => {
         await sql`select set_config('sweepbook.actor', ${actor.principal}, true),
           set_config('sweepbook.reason', ${actor.reason ?? ''}, true),
           set_config('statement_timeout', '0', true)`.execute(tx.getKysely());
+        await rider?.write(tx);
         return work(tx);
       });
+      if (rider) rider.isWritten = true;
+      return answer;
     } catch (error) {
       if (attempt < tries && worthRepeating.has(postgresCode(error) ?? '')) continue;
       throw asRefusal(error);

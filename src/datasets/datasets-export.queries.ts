@@ -23,6 +23,7 @@ export type RunDetail = 'none' | 'numbers' | 'facts';
 
 /** A file of a list with what a job needs to open it. */
 export interface ExportRow {
+  readonly fileId: number;
   readonly lfn: string;
   readonly sizeBytes: number;
   readonly eventCount: number | null;
@@ -122,7 +123,7 @@ function addedBehind(moment: Moment): RawBuilder<boolean> {
 }
 
 /** A condition on df: in the list in the time that is asked for. */
-function wasAdded({ since, asOf }: ListFilter): RawBuilder<unknown> {
+export function wasAdded({ since, asOf }: ListFilter): RawBuilder<unknown> {
   return allOf([since && addedBehind(since), asOf && sql`not ${addedBehind(asOf)}`]);
 }
 
@@ -204,7 +205,8 @@ const copies = (defaultStoreId: number | undefined) => sql`
       from page join backup_records b on b.file_id = page.file_id where b.status = 'CONFIRMED'
       order by b.file_id, b.store_id = ${defaultStoreId ?? null}::integer desc nulls last, b.id)`;
 
-function fits({ runs, goodRuns }: ListFilter): RawBuilder<unknown> {
+/** A condition on runs r. */
+export function fits({ runs, goodRuns }: ListFilter): RawBuilder<unknown> {
   return allOf([
     runs === undefined ? undefined : sql`r.number <@ ${runs}::int4multirange`,
     goodRuns ? sql`r.verdict = 'GOOD'` : undefined,
@@ -261,7 +263,7 @@ async function readPage(
     db.fork(),
     sql<ExportRow>`
     with ${names}, ${copies(defaultStoreId)}, ${runs.table}
-    select page.lfn, f.size_bytes as "sizeBytes", f.event_count as "eventCount", f.adler32, f.sha256,
+    select page.file_id as "fileId", page.lfn, f.size_bytes as "sizeBytes", f.event_count as "eventCount", f.adler32, f.sha256,
       c.store_id as "storeId", c.store_key as "storeKey",
       case when c.store_id is null then (
         select p.path from replicas p where p.file_id = f.id and p.status = 'AVAILABLE' order by p.id limit 1)

@@ -22,6 +22,7 @@ export const eventKinds = [
   'PUBLICATION_STATUS',
   'DATASET_SHARED',
   'DATASET_UNSHARED',
+  'POOL_COPY_STATUS',
 ] as const;
 
 export type EventKind = (typeof eventKinds)[number];
@@ -35,6 +36,7 @@ const kindsOfProduction: ReadonlySet<EventKind> = new Set([
   'REPLICA_STATUS',
   'IMPORT_STATUS',
   'PUBLICATION_STATUS',
+  'POOL_COPY_STATUS',
 ] as const);
 /** Whether others than production may see lines of this kind. */
 export const isForAll = (kind: EventKind): boolean => !kindsOfProduction.has(kind);

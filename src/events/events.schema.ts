@@ -24,6 +24,7 @@ export const EventKind = enumType<EventKindName>('EventKind', 'What a line of th
   REPLICA_STATUS:
     'A copy on disk was found good or bad. That it was lost is told by the line of its incident.',
   COPY_SUSPICION: 'Jobs could not read a copy; or what was found when it was read.',
+  POOL_COPY_STATUS: 'A copy comes into a pool, is there, or makes room.',
   IMPORT_STATUS: 'A dataset of another site is on its way here, or has come.',
   PUBLICATION_STATUS: 'What a user wants to publish took a step.',
   DATASET_SHARED: 'A dataset was shown to somebody before it is published.',

@@ -4,7 +4,7 @@ import type { RunSource } from '../runs/runs.rules.ts';
 
 export const fileKinds = ['RUN_FILE', 'MERGED_FILE'] as const;
 export type FileKind = (typeof fileKinds)[number];
-export const replicaStatuses = ['AVAILABLE', 'STAGING', 'LOST'] as const;
+export const replicaStatuses = ['AVAILABLE', 'STAGING', 'LOST', 'EVICTED'] as const;
 export type ReplicaStatus = (typeof replicaStatuses)[number];
 
 /** The life of a copy on disk; the trigger replicas_changed holds it. */
@@ -26,6 +26,8 @@ export const replicaSteps: readonly Step<ReplicaStatus>[] = [
     name: 'reject',
     when: 'a worker found something else, or nothing',
   },
+  { from: 'AVAILABLE', to: 'EVICTED', name: 'evict', when: 'its pool needs the room' },
+  { from: 'EVICTED', to: 'AVAILABLE', name: 'stage', when: 'its pool has brought and read it' },
 ];
 
 const longestLfn = 1024;

@@ -30,6 +30,7 @@ export const ReplicaStatus = enumType<ReplicaStatusName>(
     AVAILABLE: 'It is there.',
     STAGING: 'It is being brought back from the mass store.',
     LOST: 'It is gone.',
+    EVICTED: 'It was a copy in a pool, and made room for others.',
   },
 );
 

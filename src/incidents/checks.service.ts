@@ -147,7 +147,8 @@ export async function recordBad(
   });
 }
 
-async function lockDatasetsOf(tx: Db, fileId: number): Promise<void> {
+/** Before items and incidents, as who reports a loss locks them. */
+export async function lockDatasetsOf(tx: Db, fileId: number): Promise<void> {
   await rows(
     tx,
     sql`select 1 from datasets d where d.id in (select dataset_id from dataset_files where file_id = ${fileId})

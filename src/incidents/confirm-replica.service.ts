@@ -34,7 +34,8 @@ export async function confirmReplica(
     const [file] = await filesByLfn(tx, [input.lfn]);
     if (!file) throw new Error('filesByLfn found nothing and said nothing');
     const replicaId =
-      (await replicaAt(tx, file.id, input)) ?? (await newReplica(tx, file.id, input, defaultSite));
+      (await replicaAt(tx, viewer, file.id, input)) ??
+      (await newReplica(tx, viewer, file.id, input, defaultSite));
     await rows(
       tx,
       sql`update replicas set status = 'STAGING' where id = ${replicaId} and status = 'LOST'`,
@@ -57,11 +58,16 @@ export async function confirmReplica(
   });
 }
 
-async function replicaAt(tx: Db, fileId: number, input: ReplicaPlace): Promise<number | undefined> {
+async function replicaAt(
+  tx: Db,
+  viewer: Viewer,
+  fileId: number,
+  input: ReplicaPlace,
+): Promise<number | undefined> {
   const found = await rows(
     tx,
-    sql<{ id: number; volume: string }>`
-    select p.id, v.name as volume from replicas p join volumes v on v.id = p.volume_id join sites s on s.id = v.site_id
+    sql<{ id: number; volume: string; site: string }>`
+    select p.id, v.name as volume, s.name as site from replicas p join volumes v on v.id = p.volume_id join sites s on s.id = v.site_id
     where p.file_id = ${fileId} and p.path = ${input.path}
       and ${input.volume == null ? sql`true` : sql`v.name = ${input.volume}`}
       and ${input.site == null ? sql`true` : sql`s.name = ${input.site}`} order by p.id limit 2 for no key update of p`,
@@ -73,16 +79,19 @@ async function replicaAt(tx: Db, fileId: number, input: ReplicaPlace): Promise<n
       `${input.path} is registered on ${found.map((r) => r.volume).join(' and ')}: say which`,
     );
   }
+  if (found[0]) demand(viewer, 'confirmReplica', { site: found[0].site });
   return found[0]?.id;
 }
 
 async function newReplica(
   tx: Db,
+  viewer: Viewer,
   fileId: number,
   input: ReplicaPlace,
   defaultSite: string,
 ): Promise<number> {
   const site = input.site ?? defaultSite;
+  demand(viewer, 'confirmReplica', { site });
   const known = await firstRow(tx, sql<{ id: number }>`select id from sites where name = ${site}`);
   if (!known) {
     throw new SweepbookError('NOT_FOUND', `site ${site} is not known here`, {

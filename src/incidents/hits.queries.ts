@@ -51,6 +51,21 @@ export async function findPlaces(db: Db, scope: LossScope): Promise<Places> {
   return { volumeIds: [found[0].id] };
 }
 
+/** The sites that a scope may hit: every one, where it names no place. */
+export async function sitesOf(db: Db, { volumeIds, storeId }: Places): Promise<string[]> {
+  const found = await rows(
+    db,
+    sql<{ name: string }>`select name from sites where ${
+      storeId !== undefined
+        ? sql`id = (select site_id from mass_stores where id = ${storeId})`
+        : volumeIds
+          ? sql`id in (select site_id from volumes where id = any (${volumeIds}::integer[]))`
+          : sql`true`
+    }`,
+  );
+  return found.map((row) => row.name);
+}
+
 function unknown(field: string, name: string, wayOut: string): SweepbookError {
   return new SweepbookError('NOT_FOUND', `${field} ${name} is not known here: ${wayOut}`, {
     field,
@@ -100,7 +115,8 @@ function backupsOfScope(scope: LossScope, places: Places, until: Date | string) 
 
 /**
  * The copies that a scope hits, each with what its loss means (findingOf, as SQL): columns file_id,
- * replica_id, backup_id, finding, and size_bytes and run_id of the file. One statement for preview and report, so that they say the same.
+ * replica_id, backup_id, finding, and size_bytes and run_id of the file. One statement for preview and report, so that
+ * they say the same. In the order of the files, so that those of one file stand together and nothing need hash a million.
  */
 export function hitsOf(
   scope: LossScope,
@@ -114,7 +130,7 @@ export function hitsOf(
           when exists (select from replicas q where q.file_id = b.file_id and q.status = 'AVAILABLE') then 'RECOVERABLE'
           else 'LOST' end as finding
       from backup_records b join files f on f.id = b.file_id
-      where b.status = 'CONFIRMED' and ${backupsOfScope(scope, places, until)}`;
+      where b.status = 'CONFIRMED' and ${backupsOfScope(scope, places, until)} order by b.file_id`;
   }
   const isHit = (alias: RawBuilder<unknown>) => replicasOfScope(alias, scope, places, until);
   return sql`
@@ -124,7 +140,7 @@ export function hitsOf(
         when f.confirmed_copies > 0 then 'RECOVERABLE'
         else 'LOST' end as finding
     from replicas p join files f on f.id = p.file_id
-    where p.status = 'AVAILABLE' and ${isHit(sql`p`)}`;
+    where p.status = 'AVAILABLE' and ${isHit(sql`p`)} order by p.file_id`;
 }
 
 /** Copies of the scope that are lost already: how many, and by which incident the last of them. */
@@ -139,7 +155,7 @@ export async function lostBefore(
     places.storeId === undefined
       ? sql<{ count: number; incidentId: number | null }>`
         select count(*) as count, max(p.incident_id) as "incidentId" from replicas p
-        where p.status <> 'AVAILABLE' and ${replicasOfScope(sql`p`, scope, places, until)}
+        where p.status not in ('AVAILABLE', 'EVICTED') and ${replicasOfScope(sql`p`, scope, places, until)}
           -- Most volumes crash for the first time: then no copy need be looked at.
           and (select exists (select from incidents where what = 'REPLICAS' and status <> 'UNDONE'))`
       : sql<{ count: number; incidentId: number | null }>`

@@ -240,5 +240,5 @@ export const incidentTable = (db: Db, incidentId: number): Promise<LossTable> =>
   lossTable(
     db,
     sql`select i.file_id, i.replica_id, i.backup_id, f.size_bytes, f.run_id, i.finding
-      from incident_items i join files f on f.id = i.file_id where i.incident_id = ${incidentId}`,
+      from incident_items i join files f on f.id = i.file_id where i.incident_id = ${incidentId} order by i.file_id`,
   );

@@ -13,6 +13,7 @@ import {
   type FragmentDefinitionNode,
   type GraphQLSchema,
   type OperationDefinitionNode,
+  type SelectionSetNode,
 } from 'graphql';
 import type { Viewer } from '../access/policy.ts';
 import { notReadable } from '../api/json-text.ts';
@@ -101,6 +102,24 @@ export class FastReads {
     }
   }
 
+  /** The root fields of a query that was answered, and what its client calls it. */
+  fieldsOf(asked: AskedQuery): { fields: string[]; operation: string | undefined } {
+    const prepared = this.documents.get(keyOf(asked));
+    const fields = new Set<string>();
+    const collect = ({ selections }: SelectionSetNode) => {
+      for (const selection of selections) {
+        if (selection.kind === Kind.FIELD) fields.add(selection.name.value);
+        else if (selection.kind === Kind.INLINE_FRAGMENT) collect(selection.selectionSet);
+        else {
+          const fragment = prepared?.fragments.get(selection.name.value);
+          if (fragment) collect(fragment.selectionSet);
+        }
+      }
+    };
+    if (prepared) collect(prepared.operation.selectionSet);
+    return { fields: [...fields], operation: prepared?.operation.name?.value };
+  }
+
   /** Why it is for the plain road; and for how long, lest everybody wait twice. */
   private passOn(asked: AskedQuery, prepared: Prepared, error: unknown): void {
     if (error instanceof NotReadable && !prepared.variables.hasDirectives) {
@@ -128,7 +147,8 @@ export class FastReads {
   private statement(prepared: Prepared, given: Given, viewer: Viewer): WrittenStatement {
     const { operation, fragments, statements, variables } = prepared;
     const late = new Set<string>();
-    const fixed: unknown[] = [viewer.principal, viewer.roles];
+    const { principal, roles, scopes, sites, groups } = viewer;
+    const fixed: unknown[] = [principal, roles, scopes, sites, groups];
     for (const [name, value] of Object.entries(given)) {
       // What is null or empty is another question: it goes into the statement.
       if (value != null && value !== '' && variables.late.has(name)) late.add(name);

@@ -26,6 +26,7 @@ export function fastRoad(
   reads: FastReads,
   viewerOf: (request: FastifyRequest) => Viewer,
   plainRoad: RouteHandlerMethod,
+  answered: (request: FastifyRequest, asked: AskedQuery) => void,
 ): RouteHandlerMethod {
   return async function handle(request, reply) {
     const contentType = contentTypes.get(request.headers.accept);
@@ -34,6 +35,7 @@ export function fastRoad(
     const begun = performance.now();
     const answer = await reads.answer(asked, viewerOf(request));
     if (answer === undefined) return plainRoad.call(this, request, reply);
+    answered(request, asked);
     void reply
       .header('content-type', contentType)
       .header('cache-control', 'no-store')

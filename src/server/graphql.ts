@@ -6,6 +6,7 @@ import {
 import { GraphQLError, type GraphQLSchema } from 'graphql';
 import type { Context } from '../api/context.ts';
 import { toGraphQL, type FaultLog } from './errors.ts';
+import { demandIntrospection, hintsFor, type Introspection } from './introspection.ts';
 import { demandComplexity, limits, shapeRule } from './limits.ts';
 
 /** A fault of the question is no fault of the server: 400, as when the executor finds it. */
@@ -22,13 +23,18 @@ function asBadRequest(error: unknown): unknown {
 }
 
 /** Apollo, with the same limits and the same errors as the WebSocket road. */
-export function makeApollo(schema: GraphQLSchema, log: FaultLog): ApolloServer<Context> {
-  const requestIds = new WeakMap<Error, string>();
+export function makeApollo(
+  schema: GraphQLSchema,
+  introspection: Introspection,
+  log: FaultLog,
+): ApolloServer<Context> {
+  const contexts = new WeakMap<Error, Context>();
   const errorsAndLimits: ApolloServerPlugin<Context> = {
     async requestDidStart() {
       return {
-        async didResolveOperation({ document, request, operationName }) {
+        async didResolveOperation({ document, request, operationName, contextValue }) {
           try {
+            demandIntrospection(introspection, contextValue.viewer, document);
             demandComplexity(schema, document, request.variables ?? {}, operationName ?? undefined);
           } catch (error) {
             throw asBadRequest(error);
@@ -36,7 +42,7 @@ export function makeApollo(schema: GraphQLSchema, log: FaultLog): ApolloServer<C
         },
         async didEncounterErrors({ errors, contextValue }) {
           // formatError is not told whose error it is.
-          for (const error of errors) requestIds.set(error, contextValue.requestId);
+          for (const error of errors) contexts.set(error, contextValue);
         },
         async willSendResponse({ response, contextValue }) {
           response.http.headers.set('cache-control', 'no-store');
@@ -68,7 +74,9 @@ export function makeApollo(schema: GraphQLSchema, log: FaultLog): ApolloServer<C
     },
     formatError(formatted, error) {
       const found = error instanceof GraphQLError ? error : new GraphQLError(formatted.message);
-      return toGraphQL(found, requestIds.get(found) ?? 'unknown', log);
+      const context = contexts.get(found);
+      const told = hintsFor(introspection, context?.viewer, found);
+      return toGraphQL(told, context?.requestId ?? 'unknown', log);
     },
   });
 }

@@ -8,20 +8,23 @@ import Fastify, {
   type FastifyRequest,
 } from 'fastify';
 import type { Logger } from 'pino';
+import { unknownViewer, type Asked } from '../access/audit-trail.ts';
 import { anonymous, type Viewer } from '../access/policy.ts';
-import { authenticate } from '../access/tokens.service.ts';
 import { Context, type Means } from '../api/context.ts';
 import type { ReadPool } from '../database/read-pool.ts';
 import { SweepbookError, systemCode } from '../errors.ts';
+import { addressReader, type AddressOf } from './address.ts';
+import { audited } from './audited.ts';
 import { bearerToken } from './authorization.ts';
 import { httpStatus, toRefusal } from './errors.ts';
 import { serveExports } from './export/routes.ts';
 import { serveGraphiql } from './graphiql.ts';
 import { makeApollo } from './graphql.ts';
 import { fastHeader, fastRoad } from './fast-road.ts';
-import { FastReads } from './fast-reads.ts';
+import { FastReads, type AskedQuery } from './fast-reads.ts';
 import { serveHealth } from './health.ts';
 import { serveManifests } from './imports/routes.ts';
+import type { Introspection } from './introspection.ts';
 import { limits } from './limits.ts';
 import { serveMetrics } from './metrics.ts';
 import { makeSchema } from './schema.ts';
@@ -31,6 +34,9 @@ export interface HttpOptions {
   readonly host: string;
   readonly port: number;
   readonly graphiql: boolean;
+  readonly introspection: Introspection;
+  readonly origins: readonly string[];
+  readonly trustedProxies: readonly string[];
   /** For the fast road; undefined = the resolvers answer everything. */
   readonly reads: ReadPool | undefined;
   readonly log: Logger;
@@ -47,32 +53,36 @@ export interface RunningServer {
 /** Starts listening; all roads in stand here. */
 export async function serveHttp(means: Means, options: HttpOptions): Promise<RunningServer> {
   const { log } = options;
-  const schema = makeSchema();
-  const apollo = makeApollo(schema, log);
+  const schema = audited(makeSchema());
+  const apollo = makeApollo(schema, options.introspection, log);
   await apollo.start();
   const viewers = new WeakMap<FastifyRequest, Viewer>();
   const viewerOf = (request: FastifyRequest): Viewer => viewers.get(request) ?? anonymous;
 
-  const app = makeApp(options, means, viewers);
+  const addressOf = addressReader(options.trustedProxies);
+  const app = makeApp(options, means, viewers, addressOf);
   serveHealth(app, means);
   let sockets: ServedSockets | undefined;
   serveMetrics(app, means, viewerOf, () => sockets?.counts() ?? { sockets: 0, operations: 0 });
   serveExports(app, means, viewerOf);
-  await serveManifests(app, means, viewerOf);
+  await serveManifests(app, means, viewerOf, addressOf);
   if (options.graphiql) await serveGraphiql(app);
-  app.get('/', async (_request, reply) => reply.redirect('/graphiql', 302));
+  if (options.graphiql) app.get('/', async (_request, reply) => reply.redirect('/graphiql', 302));
   const plainRoad = fastifyApolloHandler(apollo, {
-    context: async (request) => new Context(means, viewerOf(request), request.id),
+    context: async (request) =>
+      new Context(means, viewerOf(request), request.id, addressOf(request.raw)),
   });
   app.route({ url: '/graphql', method: ['GET', 'OPTIONS'], handler: plainRoad });
-  app.post(
-    '/graphql',
-    options.reads
-      ? fastRoad(new FastReads(schema, means.stores, options.reads, log), viewerOf, plainRoad)
-      : plainRoad,
-  );
+  const fast = options.reads && new FastReads(schema, means.stores, options.reads, log);
+  const answered = (request: FastifyRequest, asked: AskedQuery) => {
+    if (!fast || !means.trail.reads) return;
+    const { fields, operation } = fast.fieldsOf(asked);
+    const base = askedOf(request, viewerOf(request), addressOf(request.raw));
+    for (const field of fields) means.trail.answered({ ...base, kind: 'QUERY', field, operation });
+  };
+  app.post('/graphql', fast ? fastRoad(fast, viewerOf, plainRoad, answered) : plainRoad);
   await app.ready();
-  const served = serveWebSockets(app.server, schema, means, log);
+  const served = serveWebSockets(app.server, schema, means, { ...options, addressOf });
   sockets = served;
   const address = await app
     .listen({ host: options.host, port: options.port })
@@ -113,6 +123,7 @@ function makeApp(
   { log }: HttpOptions,
   means: Means,
   viewers: WeakMap<FastifyRequest, Viewer>,
+  addressOf: AddressOf,
 ): FastifyInstance {
   const app = Fastify({
     loggerInstance: log,
@@ -131,26 +142,14 @@ function makeApp(
   const inFlight = new Map<string, number>();
   app.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);
-    const viewer = await authenticate(means.db, bearerToken(request.headers.authorization));
+    const token = bearerToken(request.headers.authorization);
+    const viewer = await means.identity.authenticate(token, addressOf(request.raw));
     viewers.set(request, viewer);
     if (viewer === anonymous) demandSmall(request);
     enter(inFlight, viewer, reply.raw);
   });
-  app.addHook('onResponse', async (request, reply) => {
-    log.info(
-      {
-        requestId: request.id,
-        method: request.method,
-        // Without the query string: it may carry a whole GraphQL query.
-        path: request.url.split('?')[0],
-        status: reply.statusCode,
-        ms: Math.round(reply.elapsedTime),
-        principal: viewers.get(request)?.principal,
-        ...(reply.hasHeader(fastHeader) ? { road: 'fast' } : {}),
-      },
-      'request',
-    );
-  });
+  logRequests(app, log, viewers);
+  auditRequests(app, means, viewers, addressOf);
   app.setErrorHandler((error: FastifyError, request, reply) => {
     const isOfTheCaller = error.statusCode !== undefined && error.statusCode < 500;
     const refusal =
@@ -159,8 +158,7 @@ function makeApp(
         : toRefusal(error, request.id, log);
     const status = isOfTheCaller ? (error.statusCode ?? 400) : httpStatus(refusal.code);
     const { code, message, facts } = refusal;
-    const isGraphQL = request.url.split('?')[0] === '/graphql';
-    const body = isGraphQL
+    const body = isGraphql(request)
       ? { errors: [{ message, extensions: { code, facts } }] }
       : { code, message, facts };
     if (status === 401) void reply.header('www-authenticate', 'Bearer');
@@ -176,6 +174,63 @@ function makeApp(
   );
   return app;
 }
+
+function logRequests(
+  app: FastifyInstance,
+  log: Logger,
+  viewers: WeakMap<FastifyRequest, Viewer>,
+): void {
+  app.addHook('onResponse', async (request, reply) => {
+    log.info(
+      {
+        requestId: request.id,
+        method: request.method,
+        // Without the query string: it may carry a whole GraphQL query.
+        path: request.url.split('?')[0],
+        status: reply.statusCode,
+        ms: Math.round(reply.elapsedTime),
+        principal: viewers.get(request)?.principal,
+        ...(reply.hasHeader(fastHeader) ? { road: 'fast' } : {}),
+      },
+      'request',
+    );
+  });
+}
+
+/** GraphQL tells of its own fields; other roads, and what came not so far, are told here. */
+function auditRequests(
+  app: FastifyInstance,
+  { trail }: Means,
+  viewers: WeakMap<FastifyRequest, Viewer>,
+  addressOf: AddressOf,
+): void {
+  app.addHook('onResponse', async (request, reply) => {
+    const asked = askedOf(request, viewers.get(request), addressOf(request.raw));
+    if (reply.statusCode === 401 || reply.statusCode === 403) {
+      if (!viewers.has(request) || !(isGraphql(request) || asked.field === 'POST /imports')) {
+        trail.refused(asked, reply.statusCode === 401 ? 'UNAUTHENTICATED' : 'FORBIDDEN');
+      }
+    } else if (reply.statusCode < 400 && /^GET \/(export|metrics)/.test(asked.field)) {
+      trail.answered(asked);
+    }
+  });
+}
+
+const isGraphql = ({ url }: FastifyRequest) => url.split('?')[0] === '/graphql';
+
+/** A request as the audit trail has it: method and route, and the path without its query. */
+const askedOf = (
+  request: FastifyRequest,
+  viewer: Viewer | undefined,
+  address: string | undefined,
+): Asked => ({
+  viewer: viewer ?? unknownViewer,
+  requestId: request.id,
+  address,
+  kind: 'REQUEST',
+  field: `${request.method} ${request.routeOptions.url ?? '(nothing)'}`,
+  operation: request.url.split('?')[0],
+});
 
 /** Counts the requests that a principal has under way, until their answers are out or given up. */
 function enter(

@@ -2,6 +2,8 @@ import 'reflect-metadata';
 import type { GraphQLSchema } from 'graphql';
 import { Arg, buildSchemaSync, Ctx, ID, Query, Resolver } from 'type-graphql';
 import { GroupResolver } from '../access/groups.resolver.ts';
+import { AuditTrailResolver } from '../access/audit-trail.resolver.ts';
+import { IdentityResolver } from '../access/identities.resolver.ts';
 import { TokenResolver, ViewerResolver } from '../access/tokens.resolver.ts';
 import type { Context } from '../api/context.ts';
 import { NodeType, readNodeId } from '../api/node.ts';
@@ -95,6 +97,13 @@ import {
 import { PublicationProgressResolver } from '../publications/publication-progress.resolver.ts';
 import { PublicationMutations } from '../publications/publications.mutations.ts';
 import { findPublicationNode, PublicationResolver } from '../publications/publications.resolver.ts';
+import {
+  DatasetLocalityResolver,
+  FileLocalityResolver,
+  PoolResolver,
+} from '../pools/pools.resolver.ts';
+import { findStageNode, StageMutations, StageResolver } from '../pools/stages.resolver.ts';
+import { StageProgressResolver } from '../pools/stage-progress.resolver.ts';
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
@@ -135,6 +144,8 @@ class NodeResolver {
         return findImportNode(context, key.id);
       case 'Publication':
         return findPublicationNode(context, key.id);
+      case 'StageRequest':
+        return findStageNode(context, key.id);
     }
   }
 }
@@ -145,7 +156,14 @@ const refuse = () => {
 /** TypeGraphQL asks for one; all our subscriptions follow the log, which survives restarts. */
 const logIsTheFeed = { publish: refuse, subscribe: refuse };
 
-const accessResolvers = [ViewerResolver, TokenResolver, GroupResolver, EventResolver];
+const accessResolvers = [
+  ViewerResolver,
+  TokenResolver,
+  IdentityResolver,
+  AuditTrailResolver,
+  GroupResolver,
+  EventResolver,
+];
 const runResolvers = [
   RunResolver,
   RunResultResolver,
@@ -227,6 +245,14 @@ const publicationResolvers = [
   PublicationMutations,
   PublicationProgressResolver,
 ];
+const poolResolvers = [
+  PoolResolver,
+  FileLocalityResolver,
+  DatasetLocalityResolver,
+  StageResolver,
+  StageMutations,
+  StageProgressResolver,
+];
 const exportResolvers = [ExportResolver, ContainerExportResolver];
 
 /** The whole schema; schema.graphql is printed from it. */
@@ -245,6 +271,7 @@ export function makeSchema(): GraphQLSchema {
       ...importResolvers,
       ...publicationResolvers,
       ...noticeResolvers,
+      ...poolResolvers,
       ...exportResolvers,
     ],
     scalarsMap: [{ type: Date, scalar: DateTime }],

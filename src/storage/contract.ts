@@ -61,6 +61,28 @@ export interface ResidencyAnswer {
   readonly evidence: Evidence;
 }
 
+/** What became of a file that was asked for: on disk and readable, on its way, or not to be had, and why. */
+export interface RecallAnswer {
+  readonly state: 'ONLINE' | 'WAITING' | 'FAILED';
+  /** In the words of the store. */
+  readonly reason?: string | undefined;
+  readonly evidence: Evidence;
+}
+
+/** Stores whose files must be asked for before they can be read; asking holds nobody up. */
+export interface Recalling {
+  /** Asks for these files, at most mostKeysPerQuestion; returns how the store calls this request. */
+  recall(keys: readonly string[], lifetimeSeconds: number, options?: PutOptions): Promise<string>;
+  /** What became of a request, by key; what is not in the answer was not said. undefined = it is not known there. */
+  recalled(
+    id: string,
+    keys: readonly string[],
+    options?: PutOptions,
+  ): Promise<Map<string, RecallAnswer> | undefined>;
+  /** These files are needed no more: the store may take them off its disk, or stop bringing them. */
+  letGo(id: string, keys: readonly string[], isThere: boolean, options?: PutOptions): Promise<void>;
+}
+
 /** A file of a listing. */
 export interface StoredFile {
   readonly key: string;
@@ -123,6 +145,8 @@ export interface MassStore {
   ask(key: string, options?: PutOptions): Promise<StoreAnswer>;
   /** Where these files lie, at most mostKeysPerQuestion; what is not in the answer was not said. */
   residencyOf(keys: readonly string[], options?: PutOptions): Promise<Map<string, ResidencyAnswer>>;
+  /** Only of stores whose files must be asked for. */
+  readonly recalling?: Recalling | undefined;
   /** All files below the root, those under temporary keys left out; throws when it cannot be sure that it was all. */
   list(options?: PutOptions): AsyncIterable<StoredFile>;
   /** Copies a stored file to a name of this host that is free. SOURCE_UNREADABLE, SOURCE_CHANGED (another size). */

@@ -13,8 +13,8 @@ export interface Restage {
   /** Absolute path on this host. */
   readonly path: string;
   readonly expected: Expected;
-  /** Which check, and its how many-th attempt: names of files under way are told apart by both. */
-  readonly checkId: number;
+  /** For whom, as "c12", and the how many-th attempt: names of files under way are told apart by both. */
+  readonly mark: string;
   readonly attempt: number;
   /** Folders below which this host's workers may write. */
   readonly roots: readonly string[];
@@ -26,12 +26,12 @@ export interface Restage {
  * under its own. Nothing is ever replaced. Returns what was read.
  */
 export async function restage(wanted: Restage): Promise<StoreAnswer> {
-  const { store, key, path, expected, checkId, attempt, roots, options } = wanted;
+  const { store, key, path, expected, mark, attempt, roots, options } = wanted;
   const folder = await folderBelow(roots, path);
   await mkdir(folder, { recursive: true });
   // Looked at again: a link may stand where we made a folder.
   await folderBelow(roots, path);
-  const nameOf = (of: number) => join(folder, `.sweepbook-c${checkId}.a${of}`);
+  const nameOf = (of: number) => join(folder, `.sweepbook-${mark}.a${of}`);
   const temporary = nameOf(attempt);
   // What dead attempts left: whoever wrote it has lost his lease.
   for (let of = Math.max(1, attempt - mostEarlier); of <= attempt; of++) {

@@ -6,6 +6,7 @@ import { commandSettings } from './command.ts';
 import type { ConfirmLevel } from './contract.ts';
 import { directorySettings } from './directory.ts';
 import { hpssSettings } from './hpss.ts';
+import { poolSettings, type PoolSettings } from './pool-settings.ts';
 import { s3Settings } from './s3-settings.ts';
 import { tapeRestSettings } from './tape-rest.ts';
 import { xrootdSettings } from './xrootd-settings.ts';
@@ -32,6 +33,10 @@ export interface ConfiguredStore {
   readonly concurrency: number;
   readonly attemptLimit: number;
   readonly confirmLevel: ConfirmLevel;
+  /** Files may lie on tape alone. */
+  readonly hasTape: boolean;
+  /** They must be asked for before they can be read. */
+  readonly needsRecall: boolean;
 }
 
 /** What the tables keep of a store of the store file. */
@@ -45,7 +50,14 @@ export function massStoreOf(settings: StoreSettingsOfFile): ConfiguredStore {
     concurrency: settings.concurrency,
     attemptLimit: settings.attempts,
     confirmLevel: settings.confirm,
+    hasTape: hasTape(settings),
+    needsRecall: settings.kind === 'tape-rest',
   };
+}
+
+function hasTape(settings: StoreSettingsOfFile): boolean {
+  if (settings.kind === 'command') return settings.commands.tape !== undefined;
+  return settings.kind === 'hpss' || settings.kind === 'tape-rest';
 }
 
 /** Where a store lies, as a person would say it. */
@@ -79,11 +91,13 @@ export type PolicyOfFile = z.infer<typeof policy>;
 const storeFile = z.strictObject({
   stores: z.array(storeSettings).min(1).max(100),
   policies: z.array(policy).max(50).default([]),
+  pools: z.array(poolSettings).max(50).default([]),
 });
 
 export interface StoreFile {
   readonly stores: readonly StoreSettingsOfFile[];
   readonly policies: readonly PolicyOfFile[];
+  readonly pools: readonly PoolSettings[];
 }
 
 /** The levels that a store can give; another one could never be confirmed. */
@@ -108,7 +122,7 @@ function levelsOf(settings: StoreSettingsOfFile): readonly ConfirmLevel[] {
 const mostFileBytes = 1024 * 1024;
 
 /**
- * The stores and backup policies of a store file (YAML). BAD_USER_INPUT names the line, the field and what was expected; a secret that
+ * The stores and backup policies of a store file (YAML), and its pools. BAD_USER_INPUT names the line, the field and what was expected; a secret that
  * stands in the file itself is not taken.
  */
 export function readStoreFile(path: string): StoreFile {
@@ -119,8 +133,8 @@ export function readStoreFile(path: string): StoreFile {
   const lines = new LineCounter();
   // No anchors: nothing in a store file is so long that it must be shared.
   const document = parseDocument(text, { lineCounter: lines, maxAliasCount: 0 } as never);
-  const fault = document.errors[0];
-  if (fault) throw refuse(fault.message);
+  const [noYaml] = document.errors;
+  if (noYaml) throw refuse(noYaml.message);
   const read = storeFile.safeParse(document.toJS({ maxAliasCount: 0 }));
   if (!read.success) {
     const told = read.error.issues.slice(0, 20).map((issue) => {
@@ -132,7 +146,7 @@ export function readStoreFile(path: string): StoreFile {
     });
     throw refuse(told.join('; '));
   }
-  const { stores, policies } = read.data;
+  const { stores, policies, pools } = read.data;
   const names = new Set<string>();
   for (const store of stores) {
     const { name } = store;
@@ -152,7 +166,30 @@ export function readStoreFile(path: string): StoreFile {
     if (why === undefined) continue;
     throw refuse(`policies.${index}: ${why} is no store of this file, or is there twice`);
   }
-  return { stores, policies };
+  const fault = faultOfPools(pools);
+  if (fault !== undefined) throw refuse(fault);
+  return { stores, policies, pools };
+}
+
+/** Two pools in one place would evict each other's copies. */
+function faultOfPools(pools: readonly PoolSettings[]): string | undefined {
+  for (const [index, pool] of pools.entries()) {
+    for (const other of pools.slice(0, index)) {
+      if (pool.name === other.name) return `two pools are called ${pool.name}`;
+      const paths = [`${pool.path}/`, `${other.path}/`] as const;
+      if (paths[0].startsWith(paths[1]) || paths[1].startsWith(paths[0])) {
+        return `pools ${other.name} and ${pool.name} lie in each other's folders`;
+      }
+      const volumes = [pool, other].map(
+        ({ name, site, volume }) => `${site ?? ''} ${volume ?? name}`,
+      );
+      if (volumes[0] === volumes[1]) return `pools ${other.name} and ${pool.name} are one volume`;
+    }
+    if (pool.pinHours > pool.mostPinHours) {
+      return `pool ${pool.name}: pinHours is more than mostPinHours`;
+    }
+  }
+  return undefined;
 }
 
 function readText(path: string): string {

@@ -5,6 +5,7 @@ import {
   type Expected,
   type MassStore,
   type PutOptions,
+  type Recalling,
   type Residency,
   type ResidencyAnswer,
   type StoreAnswer,
@@ -23,6 +24,7 @@ import {
 } from './incoming.ts';
 import { secret } from './secrets.ts';
 import { commonSettings } from './store-settings.ts';
+import { parsed, pathsOf, problemOf, TapeRestRecall } from './tape-rest-recall.ts';
 import { WebDav } from './webdav.ts';
 
 /** A store behind a WebDAV door with a WLCG tape REST API v1, in the store file. */
@@ -78,6 +80,7 @@ export class TapeRestStore implements MassStore {
   readonly name: string;
   readonly features = features;
   private readonly settings: TapeRestSettings;
+  readonly recalling: Recalling;
   private readonly dav: WebDav;
   private api: { readonly uri: string; readonly readAt: number } | undefined;
 
@@ -85,6 +88,9 @@ export class TapeRestStore implements MassStore {
     this.name = settings.name;
     this.settings = settings;
     this.dav = new WebDav({ ...settings, url: settings.root });
+    this.recalling = new TapeRestRecall(this.dav, settings.root, (options) =>
+      this.endpoint(options),
+    );
   }
 
   async prepare(): Promise<void> {
@@ -210,8 +216,7 @@ export class TapeRestStore implements MassStore {
     options: PutOptions = {},
   ): Promise<Map<string, ResidencyAnswer>> {
     const asked = keys.slice(0, mostKeysPerQuestion);
-    const base = new URL(`${this.settings.root}/`).pathname;
-    const byPath = new Map(asked.map((key) => [decodeURIComponent(base) + key, key]));
+    const byPath = pathsOf(this.settings.root, asked);
     const url = `${(await this.endpoint(options)).replace(/\/+$/, '')}/archiveinfo`;
     const askedAt = new Date().toISOString();
     const answer = await this.dav.ask({
@@ -263,23 +268,6 @@ export class TapeRestStore implements MassStore {
   }
 }
 
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
 function readEntries(text: string | undefined): z.infer<typeof archiveInfo> | undefined {
   return text === undefined ? undefined : archiveInfo.safeParse(parsed(text)).data;
-}
-
-/** RFC 7807, as far as it helps a person. */
-function problemOf(text: string): string | undefined {
-  const problem = z
-    .object({ title: z.string().optional(), detail: z.string().optional() })
-    .safeParse(parsed(text)).data;
-  const told = [problem?.title, problem?.detail].filter((part) => part).join(': ');
-  return told === '' ? undefined : told.slice(0, 300);
 }

@@ -15,7 +15,8 @@ export async function startAudit(
   what: AuditKind,
 ): Promise<{ id: number; changed: boolean }> {
   demand(viewer, 'testStores');
-  const { id: storeId } = await getMassStore(db, store);
+  const { id: storeId, site } = await getMassStore(db, store);
+  demand(viewer, 'testStores', { site: site.name });
   return inTransaction(db, viewer, async (tx) => {
     const made = await firstRow(
       tx,
@@ -232,9 +233,11 @@ export async function settleAlarm(
   demand(viewer, 'testStores');
   const audit = await firstRow(
     db.fork(),
-    sql<{ state: string }>`select state from audits where id = ${id}`,
+    sql<{ state: string; site: string }>`select a.state, s.name as site
+      from audits a join mass_stores m on m.id = a.store_id join sites s on s.id = m.site_id where a.id = ${id}`,
   );
   if (!audit) throw new SweepbookError('NOT_FOUND', `audit ${id} is not known here`, { id });
+  demand(viewer, 'testStores', { site: audit.site });
   if (audit.state !== 'ALARM') {
     throw new SweepbookError(
       'ILLEGAL_TRANSITION',

@@ -247,13 +247,18 @@ export async function checkSuspiciousCopy(
   return inTransaction(db, { principal: viewer.principal, reason: 'asked for' }, async (tx) => {
     const found = await firstRow(
       tx,
-      sql<{ id: number }>`select id from suspicions where id = ${id ?? 0}`,
+      sql<{ id: number; site: string | null }>`select s.id, e.name as site from suspicions s
+        left join replicas p on p.id = s.replica_id left join volumes v on v.id = p.volume_id
+        left join backup_records b on b.id = s.backup_id left join mass_stores m on m.id = b.store_id
+        left join sites e on e.id = coalesce(v.site_id, m.site_id)
+        where s.id = ${id ?? 0}`,
     );
     if (!found) {
       throw new SweepbookError('NOT_FOUND', 'no suspicious copy has this id: look at the list', {
         field: 'id',
       });
     }
+    demand(viewer, 'checkCopies', { site: found.site ?? undefined });
     return { id: found.id, changed: (await askForCheck(tx, found.id, 0)) > 0 };
   });
 }

@@ -146,7 +146,7 @@ async function restageFrom({
     key: copy.key,
     path,
     expected,
-    checkId,
+    mark: `c${checkId}`,
     attempt,
     roots: restageRoots,
     options: { signal },

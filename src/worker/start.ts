@@ -9,6 +9,8 @@ import { CopyChecker } from './copy-checker.ts';
 import { FollowWorker } from './follower.ts';
 import { ImportWorker } from './importer.ts';
 import { PublishWorker } from './publisher.ts';
+import { PoolWorker } from './pool.ts';
+import { RecallWatch } from './recall.ts';
 import { RecoveryWorker } from './recovery.ts';
 import type { WorkerLog } from './log.ts';
 import { StoreWatch } from './store-watch.ts';
@@ -40,8 +42,8 @@ function importParts(
 }
 
 /**
- * One worker for backups, one for what incidents ask for, one that reads suspicious copies, two for imports,
- * one for publications.
+ * One worker for backups, one for what incidents ask for, one that reads suspicious copies, two for pools and for
+ * imports each, one for publications.
  */
 export function startWorkers(
   config: Config,
@@ -68,6 +70,8 @@ export function startWorkers(
     new StoreWatch({ ...common, name: backups.name }),
     new CopyChecker(common),
     new Auditor({ ...common, name: backups.name }),
+    new PoolWorker({ ...common, name: backups.name }),
+    new RecallWatch({ ...common, name: backups.name }),
     ...(imports ? importParts(config, { ...common, imports, name: backups.name }) : []),
     ...(publish
       ? [new PublishWorker({ ...common, publish, name: backups.name, site: config.site })]

@@ -62,6 +62,8 @@ const queries: Record<string, Row> = {
   containers: { may: everybody, ask: () => page },
   backupPolicies: { may: backers, ask: () => '{ stores }' },
   massStores: { may: everybody, ask: () => '{ name isUp }' },
+  identities: { may: admins, ask: () => page },
+  auditTrail: { may: admins, ask: () => page },
   tokens: { may: admins, ask: () => '{ prefix }' },
   runsAvailable: { may: everybody, ask: () => page },
   goodRuns: { may: everybody, ask: () => '{ ranges }' },
@@ -74,6 +76,9 @@ const queries: Record<string, Row> = {
   suspiciousCopies: { may: operators, ask: () => page },
   import: { may: everybody, ask: () => '(id: "1") { status }' },
   imports: { may: backers, ask: () => page },
+  pools: { may: everybody, ask: () => '{ name usedBytes }' },
+  stageRequest: { may: everybody, ask: () => '(id: "1") { pool }' },
+  stageRequests: { may: tokenHolders, ask: () => page },
   followRule: { may: everybody, ask: () => '(id: "1") { site }' },
   followRules: { may: backers, ask: () => page },
   publication: { may: everybody, ask: () => '(id: "1") { status }' },
@@ -220,8 +225,19 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
   removeGroup: { may: operators, ask: () => '(name: "nobody")' },
   shareDataset: shareOf,
   unshareDataset: shareOf,
+  stageFiles: {
+    may: tokenHolders,
+    ask: () => '(input: { lfns: ["/x"], pool: "none" }) { changed }',
+  },
+  releaseStage: { may: tokenHolders, ask: () => '(input: { request: "999" }) { changed }' },
   checkSuspiciousCopy: { may: operators, ask: () => '(id: "x") { changed }' },
   createToken: { may: admins, ask: () => '(input: { principal: "x", roles: [USER] }) { token }' },
+  rotateToken: { may: admins, ask: () => '(input: { prefix: "000000000000" }) { token }' },
+  blockIdentity: {
+    may: admins,
+    ask: () => '(input: { principal: "x@y", reason: "a test" }) { changed }',
+  },
+  unblockIdentity: { may: admins, ask: () => '(principal: "x@y") { changed }' },
   revokeToken: { may: admins, ask: () => '(prefix: "000000000000") { changed }' },
 };
 
@@ -236,6 +252,10 @@ const subscriptions: Record<string, Row> = {
     ask: (role) => `(publication: "${Math.max(1, everybody.indexOf(role))}") { status }`,
   },
   importProgress: { may: backers, ask: () => '(import: "1") { status }' },
+  stageProgress: {
+    may: tokenHolders,
+    ask: (role) => `(request: "${everybody.indexOf(role)}") { state }`,
+  },
   incidentProgress: { may: producers, ask: () => '(incident: "1") { status }' },
 };
 
@@ -286,7 +306,15 @@ beforeAll(async () => {
     values (1, 2, '/policy/foreign', 1, '00000001', '[]', '{}');
     insert into imports (id, dataset_name, source_site, origin, manifest_sha256, store_id, file_count, size_bytes,
       event_count, run_count, requested_by)
-    select 1, 'policy-foreign', 'SLAC', '{}', repeat('0', 64), min(id), 1, 1, 0, 0, 'somebody-IMPORTER' from mass_stores`);
+    select 1, 'policy-foreign', 'SLAC', '{}', repeat('0', 64), min(id), 1, 1, 0, 0, 'somebody-IMPORTER' from mass_stores;
+    insert into pools (name, volume_id, path, urls, size_limit, roles, pin_seconds, most_pin_seconds, file_limit, concurrency)
+    select 'p', min(id), '/p', '{}', 1, '{}', 1, 1, 1, 1 from volumes`);
+  for (const role of tokenHolders) {
+    await server.database.sql(
+      `insert into stage_requests (pool_id, principal, digest, file_count, size_bytes, pin_seconds) values (1, $1, '', 1, 1, 1)`,
+      [`somebody-${role}`],
+    );
+  }
   for (const role of roles) {
     await server.database.sql(`
       insert into publications (dataset_name, requested_by, description, store_id, merge_tool, wanted_bytes, file_count, size_bytes)

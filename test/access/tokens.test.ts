@@ -1,14 +1,23 @@
 import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { pino } from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { clientOf } from '../support/client.ts';
+import WebSocket from 'ws';
+import { readConfig } from '../../src/config.ts';
+import { openSweepbook } from '../../src/main.ts';
+import { limits } from '../../src/server/limits.ts';
+import { clientOf, type TestClient } from '../support/client.ts';
 import { mutate, refusalOf } from '../support/scene.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
-import { openSocket, TestSocket } from '../support/socket.ts';
+import { errorsOf, openSocket, TestSocket } from '../support/socket.ts';
 import { until } from '../support/until.ts';
 
 let server: TestServer;
 beforeAll(async () => {
-  server = await startTestServer({ SWEEPBOOK_WORKER: 'false' });
+  server = await startTestServer({
+    SWEEPBOOK_WORKER: 'false',
+    SWEEPBOOK_ORIGINS: 'https://book.example.org',
+  });
 });
 afterAll(() => server.close());
 
@@ -56,7 +65,7 @@ test('a wrong token is 401 UNAUTHENTICATED on every road, and never taken for no
     expect(listing.status).toBe(401);
     expect(await listing.json()).toMatchObject({ code: 'UNAUTHENTICATED' });
     const { code: closeCode } = await new TestSocket(server.address, token).closed;
-    expect(closeCode).toBe(4401);
+    expect(closeCode).toBe(4403);
   }
   const basic = await server.anonymous.get('/export/datasets/none/files', {
     authorization: 'Basic eDp5',
@@ -80,7 +89,7 @@ test('a revoked token ends at once over HTTP, and within seconds on an open WebS
   expect(await revoke(token)).toEqual({ revokeToken: { changed: false } });
   const revokedAt = Date.now();
   const end = await socket.closed;
-  expect(end.code).toBe(4401);
+  expect(end.code).toBe(4403);
   expect(end.reason).toContain('revoked');
   // Looked at every 5 s; a busy machine gets as much again.
   expect(Date.now() - revokedAt).toBeLessThan(15_000);
@@ -108,7 +117,7 @@ test('a token ends when it expires, also on an open WebSocket', async () => {
   expect(Date.now()).toBeGreaterThanOrEqual(Date.parse(expiresAt));
   expect(status).toBe(401);
   expect(message).toContain(expiresAt);
-  expect(await socket.closed).toMatchObject({ code: 4401 });
+  expect(await socket.closed).toMatchObject({ code: 4403 });
 });
 
 test('of a token the database keeps the hash, and the log nothing', async () => {
@@ -163,4 +172,218 @@ test('a token that could never be used is not made', async () => {
   }
   const unknown = await refusalOf(revoke('sbk_ffffffffffff_x'));
   expect(unknown).toMatchObject({ code: 'NOT_FOUND', facts: { prefix: 'ffffffffffff' } });
+});
+
+const create = async (input: object) =>
+  (await mutate<{ token: string }>(server.operator, 'createToken', input, 'token')).token;
+
+test('a token does what its scopes say and nothing else that its roles would allow', async () => {
+  await mutate(server.operator, 'createDataset', { name: 'scoped', kind: 'PR', owner: 'robot' });
+  const robot = { principal: 'robot', roles: ['PRODUCER'] };
+  const run = { runs: [{ number: 1 }] };
+  const scopes: [string[] | null, Record<string, boolean>][] = [
+    [null, { sees: true, registers: true, lists: true }],
+    [['read'], { sees: true, registers: false, lists: true }],
+    [['registerRuns'], { sees: false, registers: true, lists: false }],
+    [['readUnfinished', 'registerRuns'], { sees: true, registers: true, lists: false }],
+  ];
+  for (const [narrowed, may] of scopes) {
+    const client = clientOf(server.address, await create({ ...robot, scopes: narrowed }));
+    const code = async (query: string, variables?: object) =>
+      (await client.raw(query, { ...variables })).errors?.[0]?.extensions.code;
+    const register =
+      'mutation ($input: RegisterRunsInput!) { registerRuns(input: $input) { existingCount } }';
+    const seen = await client.call<{ dataset: object | null }>(
+      '{ dataset(name: "scoped") { name } }',
+    );
+    expect({
+      narrowed,
+      sees: seen.dataset !== null,
+      registers: (await code(register, { input: run })) === undefined,
+      lists: (await code('{ backupRecords(first: 1) { totalCount } }')) === undefined,
+    }).toEqual({ narrowed, ...may });
+  }
+  const { message } = await refusalOf(
+    mutate(
+      clientOf(server.address, await create({ ...robot, scopes: ['read'] })),
+      'registerRuns',
+      run,
+      'existingCount',
+    ),
+  );
+  expect(message).toContain('narrowed to read');
+  const wrong = [
+    { scopes: [] },
+    { scopes: ['registerRuns', 'rule'] },
+    { sites: [] },
+    { sites: ['a b'] },
+  ];
+  for (const input of wrong) {
+    const refusal = refusalOf(create({ ...robot, ...input }));
+    expect(await refusal).toMatchObject({ code: 'BAD_USER_INPUT' });
+  }
+});
+
+test('a token of one site tests the stores of no other', async () => {
+  const check = 'mutation { checkMassStore { name } }';
+  const ours = await create({ principal: 'op', roles: ['OPERATOR'], sites: ['local', 'SLAC'] });
+  expect(await clientOf(server.address, ours).raw(check)).not.toHaveProperty('errors');
+  const theirs = clientOf(
+    server.address,
+    await create({ principal: 'op', roles: ['OPERATOR'], sites: ['SLAC'] }),
+  );
+  for (const query of [check, 'mutation { startAudit(what: COMPARE) { changed } }']) {
+    expect((await theirs.raw(query)).errors?.[0]).toMatchObject({
+      message: expect.stringContaining('at site local: the token is good for SLAC'),
+      extensions: { code: 'FORBIDDEN' },
+    });
+  }
+});
+
+interface Rotated {
+  token: string;
+  details: {
+    prefix: string;
+    roles: string[];
+    scopes: string[];
+    sites: string[];
+    expiresAt: string;
+  };
+  replaced: { prefix: string; revokedAt: string | null; expiresAt: string };
+}
+const rotate = (client: TestClient, input: object = {}) =>
+  mutate<Rotated>(
+    client,
+    'rotateToken',
+    input,
+    'token details { prefix roles scopes sites expiresAt } replaced { prefix revokedAt expiresAt }',
+  );
+
+test('a token replaces itself by one of the same kind, and never prolongs itself', async () => {
+  const expiresAt = new Date(Date.now() + 3_600_000).toISOString();
+  const kind = { roles: ['PRODUCER'], scopes: ['read', 'rotateToken'], sites: ['local'] };
+  const old = await create({ principal: 'rotor', ...kind, expiresAt });
+  const made = await rotate(clientOf(server.address, old));
+  expect(made.details).toEqual({ prefix: made.token.split('_')[1], ...kind, expiresAt });
+  expect(made.replaced).toMatchObject({ prefix: old.split('_')[1], revokedAt: expect.any(String) });
+  expect((await httpStatus(old)).status).toBe(401);
+  // Both are good while the grace lasts.
+  const again = await rotate(clientOf(server.address, made.token), { graceSeconds: 60 });
+  expect(Date.parse(again.replaced.expiresAt)).toBeLessThanOrEqual(Date.now() + 60_000);
+  for (const token of [made.token, again.token]) expect((await httpStatus(token)).status).toBe(200);
+  const other = { prefix: (await create({ principal: 'rotor', roles: ['ADMIN'] })).split('_')[1] };
+  expect(await refusalOf(rotate(clientOf(server.address, again.token), other))).toMatchObject({
+    code: 'FORBIDDEN',
+  });
+  expect((await rotate(server.operator, other)).details).toMatchObject({ roles: ['ADMIN'] });
+  expect(await refusalOf(rotate(server.operator, other))).toMatchObject({ code: 'NOT_FOUND' });
+  const narrow = clientOf(
+    server.address,
+    await create({ principal: 'r', roles: ['USER'], scopes: ['read'] }),
+  );
+  expect(await refusalOf(rotate(narrow))).toMatchObject({ code: 'FORBIDDEN' });
+});
+
+test('the database lets no token grow, last longer or come back', async () => {
+  const prefix = (await create({ principal: 'fixed', roles: ['USER'] })).split('_')[1];
+  await server.database.sql(
+    'update tokens set revoked_at = now(), expires_at = now() where prefix = $1',
+    [prefix],
+  );
+  for (const change of [
+    `roles = '{ADMIN}'`,
+    `principal = 'other'`,
+    `scopes = '{read}'`,
+    `sites = '{x}'`,
+    `secret_sha256 = sha256('x')`,
+    'revoked_at = null',
+    'expires_at = null',
+    `expires_at = now() + interval '1 day'`,
+    'replaces = id',
+  ]) {
+    const attempt = server.database.sql(`update tokens set ${change} where prefix = $1`, [prefix]);
+    await expect(attempt, change).rejects.toMatchObject({ code: 'SW001' });
+  }
+});
+
+test('another server of the same database ends the connections of a revoked token, too', async () => {
+  const second = await openSweepbook(
+    readConfig({
+      SWEEPBOOK_HOME: join(server.folder, 'second'),
+      SWEEPBOOK_PORT: '0',
+      DATABASE_URL: server.database.url,
+      SWEEPBOOK_WORKER: 'false',
+      SWEEPBOOK_WEBHOOKS: 'false',
+      SWEEPBOOK_SHUTDOWN_SECONDS: '1',
+    }),
+    pino({ level: 'silent' }),
+  );
+  try {
+    const token = await server.tokenOf('roaming', 'USER');
+    const socket = await openSocket(second.address, token);
+    await revoke(token);
+    const revokedAt = Date.now();
+    expect(await socket.closed).toMatchObject({ code: 4403 });
+    expect(Date.now() - revokedAt).toBeLessThan(10_000);
+  } finally {
+    await second.close();
+  }
+});
+
+/** A WebSocket that says nothing by itself. */
+function bare(options: { protocol?: string[]; origin?: string } = {}): {
+  socket: WebSocket;
+  closed: Promise<number>;
+} {
+  const { protocol = ['graphql-transport-ws'], ...more } = options;
+  const socket = new WebSocket(`${server.address.replace('http', 'ws')}/graphql`, protocol, more);
+  const closed = new Promise<number>((resolve) => {
+    socket.on('close', resolve);
+    socket.on('unexpected-response', (_request, response) => resolve(response.statusCode ?? 0));
+    socket.on('error', () => undefined);
+  });
+  return { socket, closed };
+}
+
+const init = { type: 'connection_init' };
+const stay = { type: 'subscribe', id: '1', payload: { query: follow } };
+test.each<[string, number, unknown[]]>([
+  ['what is no message', 4400, [init, { type: 'shout' }]],
+  ['an operation before its greeting', 4401, [stay]],
+  ['a token that is not known', 4403, [{ ...init, payload: { authorization: 'Bearer sbk_x' } }]],
+  ['two operations of one name', 4409, [init, stay, stay]],
+  ['two greetings', 4429, [init, init]],
+  ['silence', 4408, []],
+])('the close code for %s is %i', async (_what, code, messages) => {
+  const { socket, closed } = bare();
+  const [first, ...others] = messages.map((message) => JSON.stringify(message));
+  if (first) socket.on('open', () => socket.send(first));
+  // What follows the greeting waits for its answer.
+  socket.once('message', () => {
+    for (const message of others) socket.send(message);
+  });
+  expect(await closed).toBe(code);
+});
+
+test('pages of other origins, and other protocols, are kept out', async () => {
+  expect(await bare({ origin: 'https://evil.example.org' }).closed).toBe(403);
+  expect(await bare({ origin: 'null' }).closed).toBe(403);
+  expect(await bare({ protocol: [] }).closed).toBe(4406);
+  for (const origin of [server.address, 'https://book.example.org']) {
+    const { socket, closed } = bare({ origin });
+    socket.on('open', () => socket.close(1000));
+    expect(await closed).toBe(1000);
+  }
+});
+
+test('one operation too many is refused, and the connection stays', async () => {
+  const socket = await openSocket(server.address);
+  for (let at = 0; at < limits.operationsPerSocket; at++) socket.start(follow);
+  const last = socket.start(follow);
+  const message = await socket.next();
+  expect({ id: message?.id, code: errorsOf(message)?.[0]?.extensions.code }).toEqual({
+    id: last,
+    code: 'RATE_LIMITED',
+  });
+  socket.terminate();
 });

@@ -29,6 +29,7 @@ import {
   publicationStatuses,
   publicationSteps,
 } from '../../src/publications/publications.rules.ts';
+import { poolCopyStatuses, poolCopySteps } from '../../src/pools/pools.rules.ts';
 import { suspicionStates, suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 
@@ -49,6 +50,7 @@ test.each<[string, readonly Step<string>[]]>([
   ['suspicion', suspicionSteps],
   ['import', importSteps],
   ['publication', publicationSteps],
+  ['pool copy', poolCopySteps],
 ])('the database knows the steps of a %s that the rules know', async (noun, steps) => {
   const rows = await database.sql<{ step: string }>(
     `select from_state || ' > ' || to_state as step from lifecycle where noun = $1`,
@@ -66,6 +68,7 @@ test('the database knows no other noun with a life', async () => {
     'import',
     'incident',
     'publication',
+    'pool copy',
     'replica',
     'run',
     'suspicion',
@@ -104,6 +107,7 @@ test.each<[string, string, readonly string[]]>([
   ['imports', 'status', importStatuses],
   ['import_files', 'status', importFileStatuses],
   ['publications', 'status', publicationStatuses],
+  ['pool_copies', 'status', poolCopyStatuses],
   ['webhooks', 'kinds', noticeKinds],
   ['webhooks', 'scope', webhookScopes],
   ['webhooks', 'status', webhookStatuses],

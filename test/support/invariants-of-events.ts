@@ -3,6 +3,7 @@ import { datasetSteps } from '../../src/datasets/datasets.rules.ts';
 import type { Step } from '../../src/events/events.rules.ts';
 import { importSteps } from '../../src/imports/imports.rules.ts';
 import { incidentSteps } from '../../src/incidents/incidents.rules.ts';
+import { poolCopySteps } from '../../src/pools/pools.rules.ts';
 import { suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
 import { publicationSteps } from '../../src/publications/publications.rules.ts';
 import { runSteps } from '../../src/runs/runs.rules.ts';
@@ -74,6 +75,14 @@ const lives: readonly Life[] = [
     id: `(facts ->> 'publicationId')::bigint`,
     kind: 'PUBLICATION_STATUS',
     steps: publicationSteps,
+  },
+  {
+    noun: 'pool copy',
+    table: 'pool_copies',
+    status: 'status',
+    id: `(facts ->> 'poolCopyId')::bigint`,
+    kind: 'POOL_COPY_STATUS',
+    steps: poolCopySteps,
   },
 ];
 

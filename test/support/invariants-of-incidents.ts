@@ -46,6 +46,7 @@ export const incidentChecks: readonly Check[] = [
         where c.file_id = i.file_id and c.status = 'GOOD' and c.finished_at >= s.reported_at
           and c.read_size_bytes = f.size_bytes and c.read_adler32 = f.adler32
           and (f.sha256 is null or c.read_sha256 = f.sha256))
+        and not exists (select from pool_copies c where c.replica_id = i.replica_id and c.online_at >= s.reported_at)
         and not exists (select from events e where e.file_id = i.file_id and e.kind = 'BACKUP_STATUS'
           and e.to_state = 'CONFIRMED' and e.occurred_at >= s.reported_at)`,
   },

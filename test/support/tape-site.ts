@@ -40,6 +40,23 @@ export interface Lies {
   /** Instead of the answer of archiveinfo. */
   archiveInfo?: (honest: Entry[]) => unknown;
   archiveStatus?: number;
+  /** Instead of the answer of a stage request's progress. */
+  staged?: (honest: StagedEntry[]) => unknown;
+  /** Refuses stage requests, as RFC 7807 has it. */
+  stageStatus?: number;
+}
+
+export interface StagedEntry {
+  path: string;
+  state?: string;
+  onDisk?: boolean;
+  error?: string;
+}
+
+async function bodyOf<T>(request: IncomingMessage): Promise<T> {
+  const parts: Buffer[] = [];
+  for await (const part of request as AsyncIterable<Buffer>) parts.push(part);
+  return JSON.parse(Buffer.concat(parts).toString('utf8')) as T;
 }
 
 /**
@@ -52,6 +69,8 @@ export async function startTapeSite(folder: string) {
   const onTape = new Set<string>();
   const lost = new Set<string>();
   const refused = new Map<string, string>();
+  const offline = new Set<string>();
+  const requests = new Map<string, Map<string, StagedEntry>>();
   const asked: string[] = [];
   const state = { lies: {} as Lies, isDown: false, token: undefined as string | undefined };
   const pathOf = (url: string) => decodeURIComponent(new URL(url, 'http://x').pathname);
@@ -67,6 +86,7 @@ export async function startTapeSite(folder: string) {
     if (lost.has(path)) return { path, locality: 'LOST' };
     const file = join(root, path.replace(/^\/store/, ''));
     if (!existsSync(file)) return { path, error: 'USER ERROR: file does not exist' };
+    if (offline.has(path)) return { path, locality: 'TAPE' };
     return { path, locality: onTape.has(path) ? 'DISK_AND_TAPE' : 'DISK' };
   };
 
@@ -85,14 +105,13 @@ export async function startTapeSite(folder: string) {
       return reply(200, {}, JSON.stringify({ sitename: 'test', endpoints }));
     }
     if (path === '/api/v1/archiveinfo') return archiveInfo(request, reply);
+    if (/^\/api\/v1\/(stage|release)/.test(path)) return stage(request, path, reply);
     if (!path.startsWith('/store')) return reply(404);
     await dav(request, response, path, reply);
   }
 
   async function archiveInfo(request: IncomingMessage, reply: Reply): Promise<void> {
-    const parts: Buffer[] = [];
-    for await (const part of request as AsyncIterable<Buffer>) parts.push(part);
-    const { paths } = JSON.parse(Buffer.concat(parts).toString('utf8')) as { paths: string[] };
+    const { paths } = await bodyOf<{ paths: string[] }>(request);
     // As the standard has it: in any order.
     const honest = paths.map(localityOf).toReversed();
     const told = state.lies.archiveInfo ? state.lies.archiveInfo(honest) : honest;
@@ -101,6 +120,45 @@ export async function startTapeSite(folder: string) {
       { 'content-type': 'application/json' },
       typeof told === 'string' ? told : JSON.stringify(told),
     );
+  }
+
+  async function stage(request: IncomingMessage, path: string, reply: Reply): Promise<void> {
+    const json = { 'content-type': 'application/json' };
+    const { stageStatus, staged } = state.lies;
+    if (stageStatus !== undefined) {
+      const problem = { status: stageStatus, title: 'The robot is on strike', detail: 'come back' };
+      return reply(
+        stageStatus,
+        { 'content-type': 'application/problem+json' },
+        JSON.stringify(problem),
+      );
+    }
+    const [, , , verb, id = '', step] = path.split('/');
+    if (request.method === 'POST' && verb === 'stage' && id === '') {
+      const { files } = await bodyOf<{ files: { path: string }[] }>(request);
+      const requestId = `req-${requests.size + 1}`;
+      const entries = files.map(({ path: of }): [string, StagedEntry] => [
+        of,
+        { path: of, state: offline.has(of) ? 'STARTED' : 'COMPLETED' },
+      ]);
+      requests.set(requestId, new Map(entries));
+      return reply(201, json, JSON.stringify({ requestId }));
+    }
+    const known = requests.get(id);
+    if (!known) return reply(404, json, JSON.stringify({ status: 404, title: 'no such request' }));
+    if (request.method === 'GET') {
+      const honest = [...known.values()].toReversed();
+      return reply(
+        200,
+        json,
+        JSON.stringify({ id, createdAt: 0, files: staged?.(honest) ?? honest }),
+      );
+    }
+    const { paths } = await bodyOf<{ paths: string[] }>(request);
+    for (const of of paths) {
+      if (step === 'cancel') known.set(of, { path: of, state: 'CANCELLED' });
+    }
+    return reply(200);
   }
 
   async function dav(
@@ -134,6 +192,7 @@ export async function startTapeSite(folder: string) {
       }
       case 'GET':
         if (!stat?.isFile()) return reply(404);
+        if (offline.has(path)) return reply(409);
         response.writeHead(200, { 'content-length': String(stat.size) });
         await pipeline(createReadStream(file), response);
         return;
@@ -194,6 +253,23 @@ export async function startTapeSite(folder: string) {
     /** The tape robot has been here. */
     archive(key: string): void {
       onTape.add(`/store/${key}`);
+    },
+    /** Its disk copy is gone: it must be staged before it can be read. */
+    purge(key: string): void {
+      onTape.add(`/store/${key}`);
+      offline.add(`/store/${key}`);
+    },
+    /** The robot has brought it, for whoever asked. */
+    bring(key: string): void {
+      const path = `/store/${key}`;
+      offline.delete(path);
+      for (const request of requests.values()) {
+        if (request.has(path)) request.set(path, { path, state: 'COMPLETED' });
+      }
+    },
+    /** Forgets all stage requests, as after a restart of the door. */
+    forget(): void {
+      requests.clear();
     },
     lose(key: string): void {
       lost.add(`/store/${key}`);

@@ -4,12 +4,14 @@ import { listMassStores } from '../../backups/mass-stores.service.ts';
 import {
   areUnchanged,
   exportFiles,
+  type ExportRow,
   type ListedDataset,
   type ListFilter,
 } from '../../datasets/datasets-export.queries.ts';
 import { SweepbookError } from '../../errors.ts';
 import { Luminosity, type ExportFile, type ListFacts, type ListTotals } from './format.ts';
 import { formats } from './formats.ts';
+import { openUrls } from './online.ts';
 import type { ExportParameters } from './parameters.ts';
 
 /** A list as it is asked for. */
@@ -107,13 +109,23 @@ function noChunk({ name }: ListFacts, { chunks }: Tally, asked: ExportParameters
   );
 }
 
+function gone(name: string, { lfn }: ExportRow): never {
+  throw new SweepbookError(
+    'UNAVAILABLE',
+    `the list of ${name} has changed while it was read: ${lfn} is not on disk any more; stage it, and ask again`,
+    { name, lfn },
+  );
+}
+
 /** The files of the list with their chunks and their URLs; of one chunk only, if one is asked for. */
 async function* wantedFiles(
   means: Means,
-  { datasets, filter, parameters: { format, split, chunk: wanted } }: ExportList,
+  { facts: { name }, datasets, filter, parameters }: ExportList,
   tally: Tally,
 ): AsyncGenerator<ExportFile[], void, void> {
+  const { format, split, chunk: wanted, protocol } = parameters;
   const rows = await listMassStores(means.db);
+  const online = protocol && (await openUrls(means, protocol));
   const stores = new Map(rows.map((row) => [row.id, means.stores.of(row)]));
   const content = {
     filter,
@@ -124,7 +136,9 @@ async function* wantedFiles(
   const ids = datasets.map((dataset) => dataset.id);
   for await (const page of exportFiles(means.db, ids, content)) {
     // In place: a million lines are a million objects less.
+    const urls = online && (await online(page));
     const files = page.map((row): ExportFile => {
+      if (urls) return Object.assign(row, { url: urls.get(row.fileId) ?? gone(name, row) });
       const store = row.storeId === null ? undefined : stores.get(row.storeId);
       const isStored = store !== undefined && row.storeKey !== null;
       return Object.assign(row, {

@@ -2,6 +2,7 @@ import { timeOf } from '../../api/scalars.ts';
 import type { ListFilter, Moment } from '../../datasets/datasets-export.queries.ts';
 import { badInput, SweepbookError } from '../../errors.ts';
 import { readPlace } from '../../events/events.queries.ts';
+import { accessProtocols, type AccessProtocol } from '../../pools/pools.rules.ts';
 import { parseRunRanges } from '../../runs/runs.rules.ts';
 import { exportFormats, formats, type ExportFormat } from './formats.ts';
 
@@ -13,10 +14,22 @@ export interface ExportParameters {
   /** The one chunk that is wanted, from 1. */
   readonly chunk: number | undefined;
   readonly tree: string | undefined;
+  /** Only copies that are on disk now, by this protocol; undefined = the copy that is always named. */
+  readonly protocol: AccessProtocol | undefined;
   readonly filter: ListFilter;
 }
 
-const names = ['format', 'split', 'chunk', 'tree', 'runs', 'goodRuns', 'since', 'asOf'] as const;
+const names = [
+  'format',
+  'split',
+  'chunk',
+  'tree',
+  'protocol',
+  'runs',
+  'goodRuns',
+  'since',
+  'asOf',
+] as const;
 const longestValue = 8192;
 
 /** The parameters of an export's address; BAD_USER_INPUT names what does not fit. */
@@ -51,6 +64,7 @@ export function readParameters(query: Record<string, unknown>, epoch: string): E
     split,
     chunk,
     tree: treeOf(text('tree')),
+    protocol: protocolNamed(text('protocol')),
     filter: {
       runs: rangesOf(text('runs')),
       goodRuns: flagOf('goodRuns', text('goodRuns')),
@@ -64,6 +78,12 @@ function formatOf(text: string): ExportFormat {
   const format = exportFormats.find((known) => known === text);
   if (!format) throw badInput('format', text, `one of ${exportFormats.join(', ')}`);
   return format;
+}
+
+function protocolNamed(text: string | undefined): AccessProtocol | undefined {
+  const protocol = accessProtocols.find((known) => known === text);
+  if (text === undefined || protocol) return protocol;
+  throw badInput('protocol', text, `one of ${accessProtocols.join(', ')}`);
 }
 
 function countIn(name: string, text: string | undefined, what: string): number | undefined {

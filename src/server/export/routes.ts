@@ -15,6 +15,7 @@ import { chosenEncoding } from './encoding.ts';
 import type { ListFacts } from './format.ts';
 import { formats } from './formats.ts';
 import { listText, Tally, type ExportList } from './list-text.ts';
+import { demandOnline } from './online.ts';
 import { readParameters, type ExportParameters } from './parameters.ts';
 import { RunningExports, sendList } from './send.ts';
 import { containerSource, datasetSource, type FindSource, type ListSource } from './sources.ts';
@@ -117,7 +118,8 @@ async function demandFitting(
   means: Means,
   { facts: { name, treeName }, datasets, filter, parameters }: ExportList,
 ): Promise<void> {
-  const { format, split } = parameters;
+  const { format, split, protocol } = parameters;
+  if (protocol) await demandOnline(means, name, datasets, filter, protocol);
   const { needsTree, ending } = formats[format];
   if (needsTree && treeName === null) {
     throw badInput(
@@ -168,6 +170,8 @@ async function etagOf(
   means: Means,
   { facts, datasets, parameters }: ExportList,
 ): Promise<string | undefined> {
+  // What lies in pools comes and goes unseen by the datasets.
+  if (parameters.protocol !== undefined) return undefined;
   if (datasets.some(({ confirmedCount, fileCount }) => confirmedCount < fileCount))
     return undefined;
   const ids = datasets.map((dataset) => dataset.id);

@@ -2,6 +2,7 @@ import { createWriteStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { Asked } from '../../access/audit-trail.ts';
 import { demand, type Viewer } from '../../access/policy.ts';
 import type { Means } from '../../api/context.ts';
 import { badInput, SweepbookError } from '../../errors.ts';
@@ -9,6 +10,7 @@ import { importDataset, withSpool } from '../../imports/import-dataset.service.t
 import { manifestLimits } from '../../imports/manifest.ts';
 import { exportable, manifestText } from '../../imports/manifest-writer.ts';
 import { receiveManifest, type ReceiveOptions } from '../../imports/receive.service.ts';
+import type { AddressOf } from '../address.ts';
 import { chosenEncoding } from '../export/encoding.ts';
 import { RunningExports, sendList } from '../export/send.ts';
 import { limits } from '../limits.ts';
@@ -23,6 +25,7 @@ export async function serveManifests(
   app: FastifyInstance,
   means: Means,
   viewerOf: (request: FastifyRequest) => Viewer,
+  addressOf: AddressOf,
 ): Promise<void> {
   const running = new RunningExports();
   app.addHook('preClose', () => running.end());
@@ -63,7 +66,7 @@ export async function serveManifests(
     return reply;
   });
 
-  await app.register(async (scope) => serveReceiving(scope, means, viewerOf));
+  await app.register(async (scope) => serveReceiving(scope, means, viewerOf, addressOf));
 }
 
 /** In a scope of its own: here alone a body is taken as it comes, of whatever size the limits of manifests allow. */
@@ -71,34 +74,52 @@ async function serveReceiving(
   scope: FastifyInstance,
   means: Means,
   viewerOf: (request: FastifyRequest) => Viewer,
+  addressOf: AddressOf,
 ): Promise<void> {
   scope.removeAllContentTypeParsers();
   scope.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
   const receiving = new Map<string, number>();
   scope.post<{ Querystring: Query }>('/imports', async (request) => {
     const viewer = viewerOf(request);
-    demand(viewer, 'importDatasets');
     const leave = enter(receiving, viewer.principal);
+    const asked: Asked = {
+      viewer,
+      requestId: request.id,
+      address: addressOf(request.raw),
+      kind: 'REQUEST',
+      field: 'POST /imports',
+      operation: '/imports',
+    };
     try {
-      const options = optionsOf(request.query);
-      const { from, dataset } = request.query;
-      const received =
-        from === undefined
-          ? await withSpool(means, async (path) => {
-              await spool(request, path);
-              return receiveManifest(means, viewer, path, options);
-            })
-          : await importDataset(means, viewer, {
-              ...options,
-              from: textOf('from', from),
-              dataset: textOf('dataset', dataset),
-            });
-      if (received.changed) means.ring();
-      return received;
+      return await means.trail.change(asked, async () => receive(means, viewer, request));
     } finally {
       leave();
     }
   });
+}
+
+/** The manifest that is sent, or that of a dataset of another site. */
+async function receive(
+  means: Means,
+  viewer: Viewer,
+  request: FastifyRequest<{ Querystring: Query }>,
+) {
+  demand(viewer, 'importDatasets');
+  const options = optionsOf(request.query);
+  const { from, dataset } = request.query;
+  const received =
+    from === undefined
+      ? await withSpool(means, async (path) => {
+          await spool(request, path);
+          return receiveManifest(means, viewer, path, options);
+        })
+      : await importDataset(means, viewer, {
+          ...options,
+          from: textOf('from', from),
+          dataset: textOf('dataset', dataset),
+        });
+  if (received.changed) means.ring();
+  return received;
 }
 
 /** A manifest takes disk and time while it comes in: each of us a few at once. */

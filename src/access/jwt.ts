@@ -1,0 +1,202 @@
+import { decodeJwt, decodeProtectedHeader, errors, jwtVerify, type JWTPayload } from 'jose';
+import { SweepbookError } from '../errors.ts';
+import type { IssuerKeys } from './issuer-keys.ts';
+import type { Issuer } from './issuers-file.ts';
+import type { Role, RoleSites } from './policy.ts';
+import { covers, readCapability, type Capability } from './scope-paths.ts';
+
+/** What a JWT says that was found to be true. */
+export interface Claims {
+  readonly issuer: Issuer;
+  readonly subject: string;
+  /** The principal's name at his issuer. */
+  readonly name: string;
+  readonly jti: string | undefined;
+  readonly expiresAt: Date;
+  readonly groups: readonly string[];
+  readonly scopes: readonly string[];
+  readonly payload: JWTPayload;
+}
+
+/** Longer ones are looked at by nobody. */
+const longestToken = 12 * 1024;
+const form = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
+const anyAudience = { wlcg: 'https://wlcg.cern.ch/jwt/v1/any', scitokens: 'ANY' } as const;
+/** An ID token or an access token; what else an issuer signs is for others. */
+const tokenTypes = new Set(['jwt', 'at+jwt']);
+const mostGroups = 500;
+
+export const looksLikeJwt = (text: string): boolean => form.test(text);
+
+const refused = (why: string) => new SweepbookError('UNAUTHENTICATED', `the token ${why}`);
+
+/** The issuer that a token names, if it is trusted: before anything is fetched, and before anything else is believed. */
+export function issuerOf(issuers: ReadonlyMap<string, Issuer>, text: string): Issuer {
+  if (text.length > longestToken) throw refused(`has more than ${longestToken} characters`);
+  let named: unknown;
+  try {
+    named = decodeJwt(text).iss;
+  } catch {
+    throw refused('cannot be read: ask for a new one');
+  }
+  const issuer = typeof named === 'string' ? issuers.get(named) : undefined;
+  if (!issuer) throw refused('is of an issuer that is not trusted here');
+  return issuer;
+}
+
+/** Checks a token of this issuer by the rules of its profile. UNAUTHENTICATED, or UNAVAILABLE without its keys. */
+export async function readJwt(issuer: Issuer, keys: IssuerKeys, text: string): Promise<Claims> {
+  const { profile, skewSeconds } = issuer;
+  const { kid, typ = 'JWT' } = headerOf(text);
+  if (profile === 'wlcg' && !kid) throw refused('does not name its key (kid)');
+  if (!tokenTypes.has(typ.toLowerCase().replace(/^application\//, ''))) {
+    throw refused(`is of the type ${typ}`);
+  }
+  const payload = await verified(issuer, keys, text);
+  const now = Date.now() / 1000;
+  const { iat, exp = 0 } = payload;
+  if (iat !== undefined && iat > now + skewSeconds) throw refused('was issued in the future');
+  if (exp - (iat ?? now) > issuer.longestSeconds + skewSeconds) {
+    throw refused(`is good for longer than ${issuer.longestSeconds} s: ask for a shorter one`);
+  }
+  const scopes = scopesOf(payload);
+  demandProfile(issuer, payload, scopes);
+  const name = payload[issuer.nameClaim];
+  // eslint-disable-next-line no-control-regex
+  if (typeof name !== 'string' || !/^[^\u0000-\u001f\u007f]+$/.test(name)) {
+    throw refused(`says no name (${issuer.nameClaim})`);
+  }
+  if (`${name}@${issuer.name}`.length > 128) throw refused('has a name that is too long');
+  return {
+    issuer,
+    subject: payload.sub ?? '',
+    name,
+    jti: payload.jti,
+    expiresAt: new Date(exp * 1000),
+    groups: groupsOf(payload[issuer.groupsClaim]),
+    scopes,
+    payload,
+  };
+}
+
+function headerOf(text: string): { kid?: string; typ?: string } {
+  try {
+    return decodeProtectedHeader(text);
+  } catch {
+    throw refused('cannot be read: ask for a new one');
+  }
+}
+
+async function verified(issuer: Issuer, keys: IssuerKeys, text: string): Promise<JWTPayload> {
+  const { profile, audience, algorithms, skewSeconds } = issuer;
+  const any = issuer.anyAudience && profile !== 'oidc' ? [anyAudience[profile]] : [];
+  const always = ['sub', 'exp', 'iss', 'aud'];
+  try {
+    const { payload } = await jwtVerify(text, (header, token) => keys.find(header, token), {
+      issuer: issuer.issuer,
+      audience: [...audience, ...any],
+      algorithms: [...algorithms],
+      clockTolerance: skewSeconds,
+      requiredClaims: {
+        oidc: [...always, 'iat'],
+        wlcg: [...always, 'iat', 'jti', 'wlcg.ver'],
+        scitokens: [...always, 'ver'],
+      }[profile],
+    });
+    return payload;
+  } catch (error) {
+    throw told(error, audience);
+  }
+}
+
+/** What jose found, in words for who has the token. */
+function told(error: unknown, audience: readonly string[]): unknown {
+  if (error instanceof errors.JWTExpired) {
+    const { exp } = error.payload;
+    const at = exp === undefined ? '' : ` at ${new Date(exp * 1000).toISOString()}`;
+    return refused(`expired${at}: ask for a new one`);
+  }
+  if (error instanceof errors.JWTClaimValidationFailed) {
+    if (error.claim === 'aud')
+      return refused(`is for another audience than ${audience.join(', ')}`);
+    return refused(
+      error.reason === 'missing'
+        ? `lacks the claim ${error.claim}`
+        : `does not hold: ${error.claim} is not as it must be`,
+    );
+  }
+  if (error instanceof errors.JOSEAlgNotAllowed)
+    return refused('is signed in a way that is not taken');
+  if (error instanceof errors.JWKSNoMatchingKey) return refused('is signed by an unknown key');
+  if (error instanceof errors.JOSEError) return refused('does not hold: its signature is wrong');
+  return error;
+}
+
+function demandProfile({ profile }: Issuer, payload: JWTPayload, scopes: readonly string[]): void {
+  if (profile === 'wlcg' && !isVersion(payload['wlcg.ver'], /^1\.\d+$/)) {
+    throw refused('is of an unknown version of the WLCG profile');
+  }
+  // By the profile such a token is to be rejected as a whole.
+  const bare = scopes.find((scope) => /^storage\.[a-z]+$/.test(scope));
+  if (profile === 'wlcg' && bare !== undefined) throw refused(`has ${bare} without a path`);
+  if (profile === 'scitokens' && !isVersion(payload['ver'], /^scitokens?:2\.\d+$/)) {
+    throw refused('is of an unknown version of SciTokens');
+  }
+}
+const isVersion = (value: unknown, known: RegExp) => typeof value === 'string' && known.test(value);
+
+function scopesOf({ scope, scp }: JWTPayload): string[] {
+  const given = scope ?? scp;
+  const list = typeof given === 'string' ? given.split(' ') : Array.isArray(given) ? given : [];
+  return list.filter((word): word is string => typeof word === 'string' && word !== '');
+}
+
+/** As they stand there, in their order; a group of a group says nothing of that one. */
+function groupsOf(claim: unknown): string[] {
+  if (!Array.isArray(claim)) return [];
+  const groups = claim.filter((group): group is string => typeof group === 'string');
+  if (groups.length > mostGroups) throw refused(`names more than ${mostGroups} groups`);
+  return groups;
+}
+
+/** What the rules of the issuer give to this token. None that fits: it is known, and may what everybody may. */
+export function grantsOf(claims: Claims): { roles: Role[]; sites: RoleSites | undefined } {
+  const { rules } = claims.issuer;
+  const granted = claims.scopes.flatMap((scope) => readCapability(scope) ?? []);
+  // Who tells what may be done means just that: then the groups are not asked.
+  const isCapable =
+    rules.some(({ scope }) => scope !== undefined) &&
+    granted.some((capability) => capability.path !== undefined);
+  const found = new Map<Role, Set<string> | 'every'>();
+  for (const rule of rules) {
+    if (isCapable && rule.group !== undefined && rule.scope === undefined) continue;
+    if (!fits(rule, claims, granted)) continue;
+    for (const role of rule.roles) {
+      const known = found.get(role);
+      if (rule.sites === undefined) found.set(role, 'every');
+      else if (known !== 'every') found.set(role, new Set([...(known ?? []), ...rule.sites]));
+    }
+  }
+  const bound = [...found].flatMap(([role, sites]) =>
+    sites === 'every' ? [] : [[role, [...sites]] as const],
+  );
+  return {
+    roles: [...found.keys()],
+    sites: bound.length === 0 ? undefined : Object.fromEntries(bound),
+  };
+}
+
+function fits(
+  rule: Issuer['rules'][number],
+  { groups, subject, payload }: Claims,
+  granted: readonly Capability[],
+): boolean {
+  const { group, scope, subject: named } = rule;
+  if (group !== undefined && !groups.includes(group)) return false;
+  if (named !== undefined && named !== subject) return false;
+  if (scope !== undefined && !granted.some((capability) => covers(capability, scope))) return false;
+  return Object.entries(rule.claims).every(([claim, value]) => {
+    const said = payload[claim];
+    return said === value || (Array.isArray(said) && said.includes(value));
+  });
+}

@@ -1,0 +1,112 @@
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readConfig, withFile, type Environment } from './config.ts';
+import { SweepbookError, systemCode } from './errors.ts';
+
+/** What the command line needs to find its server: address and token, never printed. */
+export interface ClientSettings {
+  readonly url: string;
+  readonly token: string | undefined;
+  /** Where the token was found, for people. */
+  readonly tokenFrom: string | undefined;
+}
+
+interface Found {
+  readonly token: string;
+  readonly tokenFrom: string;
+}
+
+/**
+ * Address: SWEEPBOOK_URL, else the server of this host. Token: SWEEPBOOK_TOKEN, SWEEPBOOK_TOKEN_FILE, that of `login`,
+ * that of the first start, and then as WLCG has its tokens found.
+ */
+export function readClientSettings(
+  environment: Environment = process.env,
+  showsToken = true,
+): ClientSettings {
+  const config = readConfig(environment);
+  const merged = withFile(environment);
+  const address = merged['SWEEPBOOK_URL'] ?? `http://${config.host}:${config.port}`;
+  const url = address.replace(/\/(graphql)?\/?$/, '');
+  const found = showsToken
+    ? (ownToken(merged, url, join(config.home, 'operator-token')) ?? wlcgToken(merged))
+    : undefined;
+  return { url, token: found?.token, tokenFrom: found?.tokenFrom };
+}
+
+function ownToken(merged: Environment, url: string, operatorToken: string): Found | undefined {
+  const { SWEEPBOOK_TOKEN: token, SWEEPBOOK_TOKEN_FILE: file } = merged;
+  if (token) return { token, tokenFrom: 'SWEEPBOOK_TOKEN' };
+  if (file) return { token: readTokenFile(file), tokenFrom: file };
+  const kept = keptTokens(merged)[url];
+  if (kept !== undefined) return { token: kept, tokenFrom: 'sweepbook login' };
+  // The token of this host's server is nobody else's business.
+  if (merged['SWEEPBOOK_URL'] && !isThisHost(url)) return undefined;
+  return existsSync(operatorToken)
+    ? { token: readTokenFile(operatorToken), tokenFrom: operatorToken }
+    : undefined;
+}
+
+const isThisHost = (url: string) =>
+  URL.canParse(url) && /^(localhost|127(\.\d+){3}|\[::1\])$/.test(new URL(url).hostname);
+
+/** WLCG Bearer Token Discovery: the first of them that is there counts. */
+function wlcgToken(merged: Environment): Found | undefined {
+  const { BEARER_TOKEN: token, BEARER_TOKEN_FILE: named, XDG_RUNTIME_DIR: runtime } = merged;
+  if (token?.trim()) return { token: token.trim(), tokenFrom: 'BEARER_TOKEN' };
+  if (named) return { token: readTokenFile(named), tokenFrom: named };
+  const user = process.geteuid?.();
+  if (user === undefined) return undefined;
+  for (const folder of [runtime, merged['TMPDIR'] ?? tmpdir()]) {
+    const file: string | undefined = folder ? join(folder, `bt_u${user}`) : undefined;
+    // Anybody may put a file there and have us act in his name.
+    if (file === undefined || statSync(file, { throwIfNoEntry: false })?.uid !== user) continue;
+    const found = readTokenFile(file);
+    if (found !== '') return { token: found, tokenFrom: file };
+  }
+  return undefined;
+}
+
+/** The file in which `login` keeps tokens, by address of the server. */
+export function keptTokensFile(environment: Environment): string {
+  const folder =
+    environment['XDG_CONFIG_HOME'] || join(environment['HOME'] ?? homedir(), '.config');
+  return join(folder, 'sweepbook', 'tokens.json');
+}
+
+/** What `login` has kept. FORBIDDEN when the file cannot be read, BAD_USER_INPUT when it is no such file. */
+export function keptTokens(environment: Environment): Record<string, string> {
+  const file = keptTokensFile(environment);
+  if (!existsSync(file)) return {};
+  const text = readTokenFile(file);
+  try {
+    const kept = Object.entries(JSON.parse(text) as Record<string, unknown>);
+    return Object.fromEntries(
+      kept.filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+    );
+  } catch (error) {
+    throw new SweepbookError(
+      'BAD_USER_INPUT',
+      `${file} is not as "sweepbook login" writes it: remove it, and log in again`,
+      { file },
+      { cause: error },
+    );
+  }
+}
+
+function readTokenFile(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') {
+      throw new SweepbookError('NOT_FOUND', `token file ${file}: no such file`, { file });
+    }
+    throw new SweepbookError(
+      'FORBIDDEN',
+      `the token file ${file} cannot be read (${systemCode(error)}): set SWEEPBOOK_TOKEN, or name yours with --token-file`,
+      { file },
+      { cause: error },
+    );
+  }
+}

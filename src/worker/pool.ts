@@ -1,0 +1,249 @@
+import { listMassStores } from '../backups/mass-stores.service.ts';
+import type { Db } from '../database/orm.ts';
+import { messageOf, SweepbookError } from '../errors.ts';
+import {
+  claimPoolCopies,
+  failPoolCopy,
+  recordOnline,
+  renewPoolCopies,
+  type PoolClaim,
+} from '../pools/copies.service.ts';
+import {
+  claimEvictions,
+  evictionIsMine,
+  keepLimit,
+  recordEvicted,
+} from '../pools/evictions.service.ts';
+import { listPools, poolsHere, preparePoolOnce, type PoolRow } from '../pools/pools.service.ts';
+import type { Evidence } from '../storage/contract.ts';
+import type { OpenStores } from '../storage/open.ts';
+import { bringIntoPool, removeFromPool } from '../storage/pool-volume.ts';
+import { deadlineMs, inTime } from './check.ts';
+import type { WorkerLog } from './log.ts';
+
+export interface PoolOptions {
+  readonly db: Db;
+  readonly stores: OpenStores;
+  readonly log: WorkerLog;
+  /** As it stands in events. */
+  readonly name: string;
+  readonly leaseSeconds: number;
+  readonly retryBaseMs: number;
+  readonly shutdownSeconds: number;
+  readonly onChange: () => void;
+}
+
+interface InHand {
+  readonly claim: PoolClaim;
+  readonly abort: AbortController;
+  bytes: number;
+}
+
+const pollMs = 1000;
+const beatMs = 1000;
+const mostEvictions = 200;
+
+/**
+ * Brings copies into the pools that this host has mounted, and removes what makes room. Its work is in the tables: a
+ * claim is one transaction with a lease, and what a dead worker left is claimed again when its lease is over.
+ */
+export class PoolWorker {
+  private readonly o: PoolOptions;
+  private readonly inHand = new Map<number, InHand>();
+  private readonly running = new Set<Promise<void>>();
+  private beatTimer: NodeJS.Timeout | undefined;
+  private draining = false;
+  private wakeUp: (() => void) | undefined;
+  private loop: Promise<void> = Promise.resolve();
+  private lastBeatAt = Date.now();
+  private readonly told = new Set<string>();
+
+  constructor(options: PoolOptions) {
+    this.o = options;
+  }
+
+  start(): void {
+    let busy = false;
+    this.beatTimer = setInterval(
+      () => {
+        if (busy) return;
+        busy = true;
+        void this.beat().finally(() => (busy = false));
+      },
+      Math.min(beatMs, (this.o.leaseSeconds * 1000) / 3),
+    );
+    this.loop = this.run();
+  }
+
+  /** There may be work: look now. */
+  ring(): void {
+    this.wakeUp?.();
+  }
+
+  /** Takes nothing more, lets what runs come to its end, and gives back what does not in time. */
+  async stop(): Promise<void> {
+    this.draining = true;
+    this.ring();
+    await this.loop;
+    const late = setTimeout(() => {
+      for (const item of this.inHand.values()) item.abort.abort(stopped);
+    }, this.o.shutdownSeconds * 1000);
+    await Promise.allSettled(this.running);
+    clearTimeout(late);
+    clearInterval(this.beatTimer);
+  }
+
+  private async run(): Promise<void> {
+    while (!this.draining) {
+      let did = 0;
+      try {
+        did = await this.look();
+      } catch (error) {
+        this.o.log.warn({ error: messageOf(error) }, 'pool: will try again');
+      }
+      if (did === 0 && !this.draining) await this.sleep();
+    }
+  }
+
+  private sleep(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, pollMs);
+      this.wakeUp = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  private async look(): Promise<number> {
+    const { db, log } = this.o;
+    for (const pool of await listPools(db.fork())) {
+      const why = await preparePoolOnce(db, pool);
+      if (why === undefined || this.told.has(pool.name)) continue;
+      this.told.add(pool.name);
+      log.warn({ pool: pool.name, why }, 'pool: cannot be prepared yet, will try again');
+    }
+    let did = 0;
+    for (const pool of await poolsHere(db)) {
+      if (this.draining) break;
+      did += await keepLimit(db, pool, this.o.name);
+      did += await this.take(pool);
+      did += await this.evict(pool);
+    }
+    return did;
+  }
+
+  private async take(pool: PoolRow): Promise<number> {
+    const mine = [...this.inHand.values()].filter(({ claim }) => claim.pool.id === pool.id).length;
+    const free = pool.concurrency - mine;
+    if (free <= 0) return 0;
+    const { db, name, leaseSeconds, onChange } = this.o;
+    const claims = await claimPoolCopies(db, pool, name, leaseSeconds, free);
+    for (const claim of claims) {
+      const item: InHand = { claim, abort: new AbortController(), bytes: 0 };
+      this.inHand.set(claim.copyId, item);
+      const work = this.bring(item).finally(() => {
+        this.inHand.delete(claim.copyId);
+        this.running.delete(work);
+        onChange();
+        this.ring();
+      });
+      this.running.add(work);
+    }
+    return claims.length;
+  }
+
+  private async bring(item: InHand): Promise<void> {
+    const { claim, abort } = item;
+    const { db, stores, log } = this.o;
+    const { lfn, pool, copy, path, expected, copyId, attempt } = claim;
+    const facts = { lfn, pool: pool.name, attempt };
+    try {
+      const row = (await listMassStores(db)).find((store) => store.id === copy.storeId);
+      if (!row) throw new Error(`no mass store ${copy.storeId}`);
+      const answer = await inTime(deadlineMs(expected.sizeBytes), abort, (signal) => {
+        const options = { signal, onProgress: (bytes: number) => (item.bytes = bytes) };
+        const { key } = copy;
+        return bringIntoPool({
+          pool,
+          store: stores.of(row),
+          key,
+          path,
+          expected,
+          copyId,
+          attempt,
+          options,
+        });
+      });
+      await recordOnline(db, claim, answer);
+      log.info({ ...facts, from: row.name }, 'pool: a copy is online');
+    } catch (error) {
+      await this.failed(claim, error, facts);
+    }
+  }
+
+  private async failed(claim: PoolClaim, error: unknown, facts: object): Promise<void> {
+    const { db, log, retryBaseMs } = this.o;
+    const isInnocent = error === stopped;
+    const refusal =
+      error instanceof SweepbookError ? error : new SweepbookError('INTERNAL', messageOf(error));
+    const { code, message } = refusal;
+    if (code === 'LEASE_LOST') {
+      log.warn({ ...facts, reason: message }, 'pool: overtaken, its result is thrown away');
+      return;
+    }
+    const evidence = refusal.facts['evidence'] as Evidence | undefined;
+    try {
+      const failure = { code, message, evidence, isInnocent };
+      const next = await failPoolCopy(db, claim, failure, retryBaseMs);
+      log.warn({ ...facts, code, reason: message, next }, 'pool: a copy could not be made');
+    } catch (failure) {
+      // The lease runs out, and the copy is taken again.
+      log.warn({ ...facts, error: messageOf(failure) }, 'pool: could not be recorded');
+    }
+  }
+
+  private async evict(pool: PoolRow): Promise<number> {
+    const { db, log, name, onChange } = this.o;
+    const claimedAt = performance.now();
+    const due = await claimEvictions(db, pool.id, name, mostEvictions);
+    const gone = [];
+    for (const item of due) {
+      // Late, somebody else has it, and the file may be there anew.
+      if (!evictionIsMine(claimedAt)) break;
+      try {
+        await removeFromPool(pool, item.path);
+        gone.push(item);
+      } catch (error) {
+        log.warn({ path: item.path, error: messageOf(error) }, 'pool: will be removed later');
+      }
+    }
+    await recordEvicted(db, pool.id, name, gone);
+    if (gone.length > 0) {
+      log.info({ pool: pool.name, count: gone.length }, 'pool: copies made room');
+      onChange();
+    }
+    return gone.length;
+  }
+
+  /** Keeps leases alive and tells how far; whoever has lost his lease stops. */
+  private async beat(): Promise<void> {
+    const items = [...this.inHand.values()];
+    const { db, leaseSeconds, log } = this.o;
+    try {
+      const held = await renewPoolCopies(db, items, leaseSeconds);
+      this.lastBeatAt = Date.now();
+      for (const { claim, abort } of items) {
+        if (!held.has(claim.copyId) && this.inHand.has(claim.copyId)) abort.abort(overtaken);
+      }
+    } catch (error) {
+      if (Date.now() - this.lastBeatAt > leaseSeconds * 1000) {
+        for (const item of items) item.abort.abort(overtaken);
+      }
+      log.warn({ error: messageOf(error) }, 'pool: will try again');
+    }
+  }
+}
+
+const stopped = new Error('the worker is being stopped');
+const overtaken = new SweepbookError('LEASE_LOST', 'the lease has run out');
