@@ -120,7 +120,7 @@ export function visibleEvent(viewer: Viewer): RawBuilder<boolean> {
   if (may(viewer, 'readProduction')) return productionEvent(viewer);
   // First the predicate of the index events_for_all: most of the log tells of single files and backups.
   return sql<boolean>`(e.kind not in ('FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS',
-    'INCIDENT_STATUS', 'REPLICA_STATUS', 'IMPORT_STATUS', 
+    'INCIDENT_STATUS', 'REPLICA_STATUS', 'IMPORT_STATUS',
     'POOL_COPY_STATUS', 'PUBLICATION_STATUS') and (
     (e.dataset_id is not null and ${visibleDataset(viewer)})
     or e.container_id is not null
