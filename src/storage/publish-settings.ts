@@ -1,8 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { parseDocument } from 'yaml';
 import { z } from 'zod';
-import { messageOf, SweepbookError, systemCode } from '../errors.ts';
+import { SweepbookError } from '../errors.ts';
+import { readYamlFile } from '../yaml-file.ts';
 
 const units = { B: 1, kB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12, PB: 1e15 } as const;
 
@@ -68,38 +67,11 @@ const publishFile = z.strictObject({
 /** What users may publish from here, and how it is merged. */
 export type PublishSettings = Readonly<z.infer<typeof publishFile>>;
 
-/** The publish file (YAML). BAD_USER_INPUT names the field. */
+/** The publish file (YAML). BAD_USER_INPUT names the field, NOT_FOUND the setting. */
 export function readPublishFile(path: string): PublishSettings {
-  const refuse = (why: string) =>
-    new SweepbookError('BAD_USER_INPUT', `publish file ${path}: ${why}`, { path });
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new SweepbookError(
-      'NOT_FOUND',
-      `publish file ${path} cannot be read (${systemCode(error)}): look at SWEEPBOOK_PUBLISH`,
-      { path },
-      { cause: error },
-    );
-  }
-  const document = parseDocument(text);
-  const fault = document.errors[0];
-  if (fault) throw refuse(fault.message);
-  let parsed: unknown;
-  try {
-    parsed = document.toJS({ maxAliasCount: 0 });
-  } catch (error) {
-    throw refuse(messageOf(error));
-  }
-  const given = publishFile.safeParse(parsed);
-  if (!given.success) {
-    const faults = given.error.issues.slice(0, 20);
-    throw refuse(
-      faults.map((issue) => `${issue.path.join('.') || 'the file'}: ${issue.message}`).join('; '),
-    );
-  }
-  return { ...given.data, area: resolve(given.data.area) };
+  const file = { path, what: 'publish file', setting: 'SWEEPBOOK_PUBLISH' };
+  const { value } = readYamlFile(file, publishFile);
+  return { ...value, area: resolve(value.area) };
 }
 
 /** The settings; SOURCE_NOT_ALLOWED when this server publishes nothing. */

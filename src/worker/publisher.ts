@@ -160,13 +160,14 @@ export class PublishWorker {
   /** Removes what publications that are over have left on disk; of published ones their files stay. */
   private async cleanUp(): Promise<number> {
     const left = await leftOnDisk(this.o.db, 20);
-    for (const publication of left) {
-      if (this.inHand.has(publication.id)) continue;
+    // What is in hand here is being given up: it comes when it is.
+    const idle = left.filter((publication) => !this.inHand.has(publication.id));
+    for (const publication of idle) {
       await giveUpCopies(this.o.db, publication.id);
       await tidy(join(this.o.publish.area, `p${publication.id}`), publication);
       await recordCleaned(this.o.db, publication.id);
     }
-    return left.length;
+    return idle.length;
   }
 
   /** Keeps leases alive and tells how far; whoever has lost his lease, or was called off, stops. */
