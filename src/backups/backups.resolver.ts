@@ -24,7 +24,7 @@ import {
   UploadTarget,
 } from './backups.schema.ts';
 import { requestBackup, type BackupRequestOutcome } from './backups.service.ts';
-import { getMassStore, listMassStores, type MassStoreRow } from './mass-stores.service.ts';
+import { listMassStores, type MassStoreRow } from './mass-stores.service.ts';
 
 export async function loadBackups(context: Context, ids: readonly number[]) {
   return inOrder(ids, await backupsByIds(context.db.fork(), context.viewer, ids), (row) => row.id);
@@ -89,12 +89,15 @@ export class BackupResolver {
     input: RequestBackupInput,
   ) {
     const { lfns, store, direct, idempotencyKey } = input;
-    const row = await getMassStore(db, store);
-    const request = { lfns, store: row.name, direct };
+    const request = { lfns, store, direct };
     const results = await requestBackup(db, means.jobs, viewer, request, idempotencyKey);
     means.ring();
     const { registeredCount, existingCount, refusedCount } = countOutcomes(results);
-    const withTarget = results.map((item) => ({ ...item, target: direct ? row : undefined }));
+    const stores = new Map((await listMassStores(db)).map((row) => [row.id, row]));
+    const withTarget = results.map((item) => ({
+      ...item,
+      target: direct && item.storeId !== undefined ? stores.get(item.storeId) : undefined,
+    }));
     return { results: withTarget, requestedCount: registeredCount, existingCount, refusedCount };
   }
 }

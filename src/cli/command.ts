@@ -60,6 +60,23 @@ export function runs<Options, Arguments extends unknown[] = []>(
   });
 }
 
+/** Runs work that asks no server: no address, no token, no client. */
+export function runsHere<Options, Arguments extends unknown[] = []>(
+  command: Command,
+  work: (
+    context: Omit<Context, 'client'>,
+    options: Options,
+    ...values: Arguments
+  ) => Promise<ExitCode>,
+): void {
+  command.option('--json', 'print JSON lines').action(async (...given: unknown[]) => {
+    const values = given.slice(0, -2) as Arguments;
+    const options = command.optsWithGlobals<Options & GlobalOptions>();
+    const output = new Output(options.json === true);
+    process.exitCode = await work({ output, signal: stopSignal() }, options, ...values);
+  });
+}
+
 /** The first Ctrl-C asks the command to stop, the second one ends it. */
 function stopSignal(): AbortSignal {
   const controller = new AbortController();
