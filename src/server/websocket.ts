@@ -26,10 +26,10 @@ export const closeCodes = {
   slowReader: 4413,
 } as const;
 
-const checkMs = 5000;
+const checkMs = 2000;
 const keepAliveMs = 12_000;
 /** Checks in a row in which nothing of what waits was taken. */
-const mostIdleChecks = 6;
+const mostIdleChecks = 15;
 
 interface Peer extends Standing {
   waitingBytes: number;

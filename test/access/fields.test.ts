@@ -53,7 +53,7 @@ const viewers: Viewer[] = [
     name: role,
     principal: `some-${role}`,
     role,
-    onBothRoads: role === 'DQM' || role === 'PRODUCER',
+    onBothRoads: role === 'DQM',
   })),
   { name: 'USER who owns it', principal: 'anna', role: 'USER', onBothRoads: true },
 ];
