@@ -15,8 +15,7 @@ interface GlobalOptions {
   readonly json?: boolean;
   readonly url?: string;
   readonly tokenFile?: string;
-  /** false: --no-token. */
-  readonly token?: boolean;
+  readonly anonymous?: boolean;
 }
 
 /** The options that every command has. */
@@ -25,7 +24,7 @@ export function addGlobalOptions(command: Command): Command {
     .option('--json', 'print JSON lines')
     .option('--url <address>', 'address of the server (SWEEPBOOK_URL)')
     .option('--token-file <file>', 'file that holds the token (SWEEPBOOK_TOKEN_FILE)')
-    .option('--no-token', 'show no token: see what everybody sees');
+    .option('--anonymous', 'show no token: see what everybody sees');
 }
 
 /** A group of commands: the noun. */
@@ -97,7 +96,7 @@ function clientSettings(options: GlobalOptions): ClientSettings {
     delete environment['SWEEPBOOK_TOKEN'];
     environment['SWEEPBOOK_TOKEN_FILE'] = options.tokenFile;
   }
-  const settings = readClientSettings(environment, options.token !== false);
+  const settings = readClientSettings(environment, options.anonymous !== true);
   if (!/^https?:\/\//.test(settings.url) || !URL.canParse(settings.url)) {
     throw wrongUsage(
       `address ${settings.url}: must be like http://127.0.0.1:4000 (--url or SWEEPBOOK_URL)`,

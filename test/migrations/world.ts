@@ -1,5 +1,7 @@
 import type { TestDatabase } from '../support/database.ts';
 import { importSteps } from './imports.world.ts';
+import { poolSteps } from './pools.world.ts';
+import { publicationWorld } from './publications.world.ts';
 import { suspicionSteps } from './suspicions.world.ts';
 
 /** What a statement calls a row by: `dataset('closed')` is a subselect of its id. */
@@ -199,6 +201,8 @@ const steps: readonly string[] = [
   restored('/merged/back'),
   ...suspicionSteps,
   ...importSteps,
+  ...poolSteps,
+  ...publicationWorld,
 ];
 
 /** Fills a migrated database; each step is one transaction. */

@@ -3,7 +3,9 @@ import { containerChecks } from './invariants-of-containers.ts';
 import { contentChecks, type Check } from './invariants-of-contents.ts';
 import { eventChecks } from './invariants-of-events.ts';
 import { importChecks } from './invariants-of-imports.ts';
+import { publicationChecks } from './invariants-of-publications.ts';
 import { incidentChecks } from './invariants-of-incidents.ts';
+import { poolChecks } from './invariants-of-pools.ts';
 
 /** Findings of one check that are told; the rest is counted. */
 const mostTold = 20;
@@ -14,6 +16,8 @@ export const allChecks: readonly Check[] = [
   ...containerChecks,
   ...incidentChecks,
   ...importChecks,
+  ...poolChecks,
+  ...publicationChecks,
 ];
 
 /**
