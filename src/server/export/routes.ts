@@ -13,6 +13,7 @@ import { badInput, SweepbookError } from '../../errors.ts';
 import { currentPlace, writePlace } from '../../events/events.queries.ts';
 import { chosenEncoding } from './encoding.ts';
 import { formats } from '../../formats/formats.ts';
+import type { ListFacts } from '../../formats/list.ts';
 import { Tally } from '../../formats/tally.ts';
 import { listText, type ExportList } from './list-text.ts';
 import { demandOnline } from './online.ts';
