@@ -3,6 +3,10 @@ import { datasetSteps, type DatasetStatus } from '../src/datasets/datasets.rules
 import { replicaSteps, type ReplicaStatus } from '../src/files/files.rules.ts';
 import { importSteps, type ImportStatus } from '../src/imports/imports.rules.ts';
 import { incidentSteps, type IncidentStatus } from '../src/incidents/incidents.rules.ts';
+import {
+  publicationSteps,
+  type PublicationStatus,
+} from '../src/publications/publications.rules.ts';
 import type { Step } from '../src/events/events.rules.ts';
 import { poolCopySteps, type PoolCopyStatus } from '../src/pools/pools.rules.ts';
 import { runSteps, type ProductionStatus } from '../src/runs/runs.rules.ts';
@@ -73,6 +77,19 @@ const poolCopyStates: Readonly<Record<PoolCopyStatus, string>> = {
   CANCELLED: 'Released before it was there.',
 };
 
+const publicationStates: Readonly<Record<PublicationStatus, string>> = {
+  REQUESTED:
+    'Asked for: a worker takes it next. Until it is PUBLISHED only its owner and operators see it.',
+  AWAITING_APPROVAL: 'An operator says whether it may be published.',
+  CHECKING: 'A worker holds the lease and reads each file.',
+  MERGING: 'A worker holds the lease and makes composite files.',
+  BACKING_UP: 'The composite files are registered, and go to mass storage.',
+  CLOSING: 'All is safe: its dataset is made and closed next.',
+  PUBLISHED: 'Its dataset is closed, and everybody sees it.',
+  FAILED: 'It could not be published, with the reason. What it left on disk is removed.',
+  WITHDRAWN: 'It was called off. What it left on disk is removed.',
+};
+
 /** docs/lifecycle.md, made from the tables of the rules. */
 export function lifecycleText(): string {
   return [
@@ -98,6 +115,8 @@ export function lifecycleText(): string {
     'The runs and the dataset of an import come in with its step to ENTERED, in one transaction.',
     chapter('Copy in a pool', poolCopySteps, poolCopyStates),
     'A copy that is ONLINE is a replica that is AVAILABLE. Pins decide what may be evicted; the last copy of a file never is.',
+    chapter('Publication', publicationSteps, publicationStates),
+    'The dataset of a publication is made and closed with its step to PUBLISHED, in one transaction.',
   ]
     .join('\n\n')
     .concat('\n');

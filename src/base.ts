@@ -13,6 +13,7 @@ import { openDatabase, type Db } from './database/orm.ts';
 import { messageOf, SweepbookError } from './errors.ts';
 import { readForeign, type Foreign } from './storage/import-sources.ts';
 import { loadDrivers, OpenStores } from './storage/open.ts';
+import { readPublishFile, type PublishSettings } from './storage/publish-settings.ts';
 import { readStoreFile, type StoreFile } from './storage/store-file.ts';
 
 /** What was opened, to be closed in reverse order, each once, whatever the others do. */
@@ -67,6 +68,7 @@ export interface Base extends Foreign {
   readonly jobs: JobQueue;
   readonly stores: OpenStores;
   readonly identity: Identity;
+  readonly publish: PublishSettings | undefined;
   readonly url: string;
 }
 
@@ -79,6 +81,7 @@ export async function openBase(
   // First of all: who has made a mistake in it waits for no database.
   const foreign = readForeign(config);
   const issuers = config.issuers === undefined ? undefined : readIssuersFile(config.issuers);
+  const publish = config.publish === undefined ? undefined : readPublishFile(config.publish);
   const ofFile = storeFileOf(config).stores;
   await loadDrivers(ofFile);
   const stores = new OpenStores(ofFile);
@@ -109,7 +112,15 @@ export async function openBase(
       log.warn({ error: hideSecrets(error.message) }, 'job queue: will try again'),
   });
   opened.add('job queue', () => jobs.close());
-  return { db: orm.em, jobs, stores, identity: new Identity(orm.em, issuers), ...foreign, url };
+  return {
+    db: orm.em,
+    jobs,
+    stores,
+    identity: new Identity(orm.em, issuers),
+    ...foreign,
+    publish,
+    url,
+  };
 }
 
 export const storeFileOf = ({ stores }: Config): StoreFile =>

@@ -81,6 +81,13 @@ const settings = z.object({
   SWEEPBOOK_FOLLOW_SECONDS: count(1, 86_400)
     .default(60)
     .describe('how often a site is looked at that standing rules follow'),
+  SWEEPBOOK_PUBLISH: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'the publish file (YAML): what users may publish, and how it is merged; unset = nothing',
+    ),
   SWEEPBOOK_MANIFEST_KEY: z
     .string()
     .min(1)
@@ -157,6 +164,8 @@ export interface Config {
   /** Path of the import file. */
   readonly importFrom: string | undefined;
   readonly followSeconds: number;
+  /** Path of the publish file. */
+  readonly publish: string | undefined;
   /** Path of the private key of manifests. */
   readonly manifestKey: string | undefined;
   readonly webhooks: boolean;
@@ -210,6 +219,7 @@ export function readConfig(environment: Environment = process.env): Config {
     importFrom:
       given.SWEEPBOOK_IMPORT_FROM === undefined ? undefined : resolve(given.SWEEPBOOK_IMPORT_FROM),
     followSeconds: given.SWEEPBOOK_FOLLOW_SECONDS,
+    publish: given.SWEEPBOOK_PUBLISH === undefined ? undefined : resolve(given.SWEEPBOOK_PUBLISH),
     manifestKey:
       given.SWEEPBOOK_MANIFEST_KEY === undefined
         ? undefined

@@ -35,6 +35,8 @@ export const errorCodes = [
   'NO_SPACE',
   'POOL_FULL',
   'NOT_ONLINE',
+  'QUOTA_EXCEEDED',
+  'MERGE_FAILED',
   'UNAVAILABLE',
   'INTERNAL',
 ] as const;

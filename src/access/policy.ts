@@ -25,7 +25,7 @@ export interface Viewer {
   readonly scopes?: readonly string[];
   /** Sites that a role is good for, where its reach is `site`; a role that does not stand here: every site. */
   readonly sites?: RoleSites;
-  /** Groups of his collaboration that his issuer vouches for (`wlcg.groups`); an API token has none. */
+  /** Groups that his issuer vouches for (`wlcg.groups`), beside those that operators have put him into; an API token has none. */
   readonly groups?: readonly string[];
 }
 
@@ -133,6 +133,46 @@ export const policy = {
   handleImport: { IMPORTER: 'own', OPERATOR: 'any', ADMIN: 'any' },
   /** How imports come along. */
   readImports: { ...production, IMPORTER: 'own' },
+  /** Have own files merged, backed up and published. */
+  publish: {
+    USER: 'any',
+    DQM: 'any',
+    PRODUCER: 'any',
+    IMPORTER: 'any',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** Withdraw and retry publications. */
+  handlePublication: {
+    USER: 'own',
+    DQM: 'own',
+    PRODUCER: 'own',
+    IMPORTER: 'own',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** Publications that are not published, their files, their quotas: an owner's own, and nobody else's but operators. */
+  readPublications: {
+    USER: 'own',
+    DQM: 'own',
+    PRODUCER: 'own',
+    IMPORTER: 'own',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** Decide on publications, set quotas. */
+  managePublishing: { OPERATOR: 'any', ADMIN: 'any' },
+  /** Show a dataset to others before it is published, and end that. */
+  shareDataset: {
+    USER: 'own',
+    DQM: 'own',
+    PRODUCER: 'own',
+    IMPORTER: 'own',
+    OPERATOR: 'any',
+    ADMIN: 'any',
+  },
+  /** Make groups of users, and say who is in them. */
+  manageGroups: { OPERATOR: 'any', ADMIN: 'any' },
   manageTokens: { ADMIN: 'any' },
   /** Replace a token by a new one of the same kind: each may replace itself. */
   rotateToken: {

@@ -1,24 +1,68 @@
 import { sql, type RawBuilder } from '../database/sql.ts';
+import { groupsOfToken, isGroupOf } from './groups.queries.ts';
 import { may, type Viewer } from './policy.ts';
 
 /** What decides whether somebody sees a dataset. `isAvailable` is computed by the database: CLOSED and not bad. */
 export interface Seen {
   readonly isAvailable: boolean;
   readonly owner: string;
+  /** With whom it is shared (`sharedWith`); nobody while it is bad. */
+  readonly sharedWith: readonly string[];
 }
 
-/** The one rule: everybody sees what is available; the unfinished and the bad only who has the right. */
+/**
+ * The one rule: everybody sees what is available; the unfinished and the bad only who has the right; the unfinished also
+ * with whom its owner shares it.
+ */
 export function seesDataset(viewer: Viewer, dataset: Seen): boolean {
-  return dataset.isAvailable || may(viewer, 'readUnfinished', dataset.owner);
+  return (
+    dataset.isAvailable ||
+    may(viewer, 'readUnfinished', dataset.owner) ||
+    (maySeeShared(viewer) &&
+      dataset.sharedWith.some(
+        (one) =>
+          one === `user ${viewer.principal}` ||
+          groupsOfToken(viewer).some((group) => one === `group ${group}`),
+      ))
+  );
 }
+
+/** Who can own something, something can be shared with. */
+const maySeeShared = (viewer: Viewer) => may(viewer, 'readUnfinished', viewer.principal);
+
+/** With whom a dataset (alias d) is shared now, as `Seen` has it: users, members of groups, and groups. */
+export const sharedWith = sql<
+  string[]
+>`case when d.bad_mark_count = 0 and not d.is_available then array(
+    select lower(x.kind) || ' ' || x.name from dataset_shares x where x.dataset_id = d.id
+    union select 'user ' || gm.principal from dataset_shares x join group_members gm on gm.group_name = x.name
+    where x.dataset_id = d.id and x.kind = 'GROUP') else '{}' end`;
+
+/** The same for one viewer: datasets (alias d) that are shared with him. Looked up once for a statement, not row by row. */
+const isSharedWith = (viewer: Viewer) => sql`(d.bad_mark_count = 0 and d.id in (
+    select x.dataset_id from dataset_shares x where (x.kind = 'USER' and x.name = ${viewer.principal})
+      or (x.kind = 'GROUP' and ${isGroupOf(viewer, sql`x.name`)})))`;
 
 /** The same rule as SQL, over a row of `datasets` under the alias d. */
 export function visibleDataset(viewer: Viewer): RawBuilder<boolean> {
   if (may(viewer, 'readUnfinished')) return sql<boolean>`true`;
   if (may(viewer, 'readUnfinished', viewer.principal)) {
-    return sql<boolean>`(d.is_available or d.owner = ${viewer.principal})`;
+    return sql<boolean>`(d.is_available or d.owner = ${viewer.principal} or ${isSharedWith(viewer)})`;
   }
   return sql<boolean>`d.is_available`;
+}
+
+/**
+ * Composite files (alias f) of publications that are not published are their owners' and operators' alone, production or
+ * not; undefined = the viewer sees those of everybody.
+ */
+export function notPrivate(
+  viewer: Viewer,
+  fileId: RawBuilder<unknown> = sql`f.id`,
+): RawBuilder<boolean> | undefined {
+  if (may(viewer, 'readPublications')) return undefined;
+  return sql<boolean>`not exists (select from publication_composites pc join publications pp on pp.id = pc.publication_id
+    where pc.file_id = ${fileId} and pp.status <> 'PUBLISHED' and pp.requested_by <> ${viewer.principal})`;
 }
 
 /**
@@ -44,7 +88,7 @@ export function waysToSeeFile(viewer: Viewer): RawBuilder<boolean>[] {
 export function visibleFile(viewer: Viewer): RawBuilder<boolean> {
   const ways = waysToSeeFile(viewer);
   return ways.length === 0
-    ? sql<boolean>`true`
+    ? (notPrivate(viewer) ?? sql<boolean>`true`)
     : sql<boolean>`(f.kind = 'MERGED_FILE' and (${sql.join(ways, sql` or `)}))`;
 }
 
@@ -73,14 +117,21 @@ export function visibleRunFacts(
  * everybody, the rest for production.
  */
 export function visibleEvent(viewer: Viewer): RawBuilder<boolean> {
-  if (may(viewer, 'readProduction')) return sql<boolean>`true`;
+  if (may(viewer, 'readProduction')) return productionEvent(viewer);
   // First the predicate of the index events_for_all: most of the log tells of single files and backups.
   return sql<boolean>`(e.kind not in ('FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS',
-    'INCIDENT_STATUS', 'REPLICA_STATUS', 'IMPORT_STATUS', 'POOL_COPY_STATUS') and (
+    'INCIDENT_STATUS', 'REPLICA_STATUS', 'IMPORT_STATUS', 'POOL_COPY_STATUS', 'PUBLICATION_STATUS') and (
     (e.dataset_id is not null and ${visibleDataset(viewer)})
     or e.container_id is not null
     or (e.kind in ('RUN_STATUS', 'RUN_VERDICT') and (
       select r.production_status = 'AVAILABLE' from runs r where r.id = e.run_id)) is true))`;
+}
+
+/** Production sees the whole log, but for what users are about to publish. */
+function productionEvent(viewer: Viewer): RawBuilder<boolean> {
+  const notOfPrivate = notPrivate(viewer, sql`e.file_id`);
+  if (notOfPrivate === undefined) return sql<boolean>`true`;
+  return sql<boolean>`(e.kind <> 'PUBLICATION_STATUS' and ${notOfPrivate})`;
 }
 
 /** An incident (alias i): production sees all of it, an owner his part, if his datasets were hit. */
@@ -97,8 +148,12 @@ export interface SeenEvent {
   readonly dataset: Seen | undefined;
   readonly runIsAvailable: boolean;
   readonly isOfContainer: boolean;
+  /** Owner of the publication that it tells of, or whose file; null = it tells of none, or of one that is published. */
+  readonly privateOwner: string | null;
 }
 export function seesEvent(viewer: Viewer, event: SeenEvent): boolean {
+  if (event.privateOwner !== null && !may(viewer, 'readPublications', event.privateOwner))
+    return false;
   if (may(viewer, 'readProduction')) return true;
   if (event.dataset !== undefined) return seesDataset(viewer, event.dataset);
   if (event.isOfContainer) return true;

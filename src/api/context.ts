@@ -8,6 +8,7 @@ import type { EventFeed } from '../events/event-feed.ts';
 import type { Signer } from '../storage/ed25519.ts';
 import type { ImportSettings } from '../storage/import-sources.ts';
 import type { OpenStores } from '../storage/open.ts';
+import type { PublishSettings } from '../storage/publish-settings.ts';
 import type { ProgressFeed } from './progress-feed.ts';
 
 /** What the server has for all requests. */
@@ -34,6 +35,8 @@ export interface Means {
   };
   /** Where imports come from and go to; undefined = this server imports nothing. */
   readonly imports: ImportSettings | undefined;
+  /** What users may publish, and how it is merged; undefined = nothing can be published. */
+  readonly publish: PublishSettings | undefined;
   /** What manifests are signed with, if they are. */
   readonly signer: Signer | undefined;
   /** So many jobs that cannot read a copy have it checked. */

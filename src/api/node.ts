@@ -12,6 +12,7 @@ export const nodeNames = [
   'SuspiciousCopy',
   'Import',
   'StageRequest',
+  'Publication',
 ] as const;
 export type NodeName = (typeof nodeNames)[number];
 

@@ -26,7 +26,12 @@ export function follow(
       dataset:
         event.datasetOwner === null
           ? undefined
-          : { isAvailable: event.datasetIsAvailable === true, owner: event.datasetOwner },
+          : {
+              isAvailable: event.datasetIsAvailable === true,
+              owner: event.datasetOwner,
+              sharedWith: event.datasetSharedWith,
+            },
+      privateOwner: event.privateOwner,
       runIsAvailable: event.runStatus === 'AVAILABLE',
       isOfContainer: event.containerId !== null,
     });

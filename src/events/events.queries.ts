@@ -1,4 +1,4 @@
-import { visibleEvent } from '../access/visibility.ts';
+import { sharedWith, visibleEvent } from '../access/visibility.ts';
 import { may, type Viewer } from '../access/policy.ts';
 import { invalidCursor, readCursor, writeCursor } from '../database/cursor.ts';
 import { isKept, oneOf, textIs } from '../database/name-filter.ts';
@@ -40,13 +40,20 @@ export interface EventRow extends Place {
   readonly datasetKind: string | null;
   readonly datasetOwner: string | null;
   readonly datasetIsAvailable: boolean | null;
+  readonly datasetSharedWith: string[];
+  /** Owner of the publication that the line is of, as long as it is not published. */
+  readonly privateOwner: string | null;
   readonly runStatus: string | null;
 }
 
 const eventColumns = sql`e.xid::text as xid, e.id, e.kind, e.occurred_at as "occurredAt", e.actor, e.reason,
   e.dataset_id as "datasetId", e.file_id as "fileId", e.run_id as "runId", e.backup_id as "backupId",
   e.container_id as "containerId", e.incident_id as "incidentId", e.from_state as "fromState", e.to_state as "toState", e.facts, d.name as "datasetName", d.kind as "datasetKind",
-  d.owner as "datasetOwner", d.is_available as "datasetIsAvailable", r.production_status as "runStatus"`;
+  d.owner as "datasetOwner", d.is_available as "datasetIsAvailable", r.production_status as "runStatus",
+  ${sharedWith} as "datasetSharedWith", case when e.kind = 'PUBLICATION_STATUS' then e.facts ->> 'owner'
+    when e.file_id is not null then (select pp.requested_by from publication_composites pc
+      join publications pp on pp.id = pc.publication_id where pc.file_id = e.file_id and pp.status <> 'PUBLISHED')
+    end as "privateOwner"`;
 
 /** Looked up line by line: joined otherwise, all datasets would be read for a page of lines. */
 const eventTables = sql`events e

@@ -20,6 +20,9 @@ export const eventKinds = [
   'COPY_SUSPICION',
   'IMPORT_STATUS',
   'POOL_COPY_STATUS',
+  'PUBLICATION_STATUS',
+  'DATASET_SHARED',
+  'DATASET_UNSHARED',
 ] as const;
 
 export type EventKind = (typeof eventKinds)[number];
@@ -33,6 +36,7 @@ const kindsOfProduction: ReadonlySet<EventKind> = new Set([
   'REPLICA_STATUS',
   'IMPORT_STATUS',
   'POOL_COPY_STATUS',
+  'PUBLICATION_STATUS',
 ] as const);
 /** Whether others than production may see lines of this kind. */
 export const isForAll = (kind: EventKind): boolean => !kindsOfProduction.has(kind);

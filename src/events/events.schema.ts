@@ -26,6 +26,9 @@ export const EventKind = enumType<EventKindName>('EventKind', 'What a line of th
   COPY_SUSPICION: 'Jobs could not read a copy; or what was found when it was read.',
   POOL_COPY_STATUS: 'A copy comes into a pool, is there, or makes room.',
   IMPORT_STATUS: 'A dataset of another site is on its way here, or has come.',
+  PUBLICATION_STATUS: 'What a user wants to publish took a step.',
+  DATASET_SHARED: 'A dataset was shown to somebody before it is published.',
+  DATASET_UNSHARED: 'That was ended.',
 });
 
 export const EventOrder = enumType<OrderName>('EventOrder', 'Which way the log is read.', {

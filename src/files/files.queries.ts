@@ -1,5 +1,11 @@
 import type { Viewer } from '../access/policy.ts';
-import { visibleDataset, visibleFile, visibleRun, waysToSeeFile } from '../access/visibility.ts';
+import {
+  notPrivate,
+  visibleDataset,
+  visibleFile,
+  visibleRun,
+  waysToSeeFile,
+} from '../access/visibility.ts';
 import type { Late } from '../database/late.ts';
 import { isKept, nameIs, spanOf, textIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
@@ -244,7 +250,12 @@ export function filesPage(
     keys: orderKeys[order],
     select: fileColumns,
     from: fileTables,
-    where: allOf([of, fileConditions(viewer, rest)]),
+    // Whoever sees a file by its dataset sees nothing private.
+    where: allOf([
+      of,
+      fileConditions(viewer, rest),
+      waysToSeeFile(viewer).length === 0 ? notPrivate(viewer) : undefined,
+    ]),
     walks,
     overlap: true,
     countWhere: allOf([fileConditions(viewer, filter), visibleFile(viewer)]),

@@ -2,6 +2,7 @@ import type { Db } from '../database/orm.ts';
 import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
 import { moveDataset } from '../datasets/datasets.service.ts';
 import { SweepbookError } from '../errors.ts';
+import { incomingBecomeReplicas } from '../files/incoming-copies.service.ts';
 import { compareFiles, compareRuns, runDiffers, runGrows } from './compare.queries.ts';
 import type { Origin } from './imports.queries.ts';
 
@@ -44,7 +45,10 @@ export async function enterInTransaction(tx: Db, entering: Entering): Promise<vo
       where x.import_id = ${id} order by x.file_id, r.id on conflict do nothing`,
   );
   const datasetId = await makeDataset(tx, entering);
-  await keepCopies(tx, id);
+  await incomingBecomeReplicas(
+    tx,
+    sql`select x.file_id from import_files x where x.import_id = ${id}`,
+  );
   await rows(
     tx,
     sql`select refresh_runs(array(select r.id from import_runs s join runs r on r.source = s.source and r.number = s.number
@@ -122,29 +126,6 @@ async function makeDataset(
   await moveDataset(tx, { ...dataset, status: 'OPEN' }, 'BACKED_UP');
   await moveDataset(tx, { ...dataset, status: 'BACKED_UP' }, 'CLOSED');
   return made.id;
-}
-
-/**
- * Copies on disk become replicas. One that lies where a loss was reported since it was brought, and one of a file that
- * was lost, is read before it counts.
- */
-async function keepCopies(tx: Db, id: number): Promise<void> {
-  await rows(
-    tx,
-    sql`with kept as (
-        delete from incoming_copies c using import_files x
-        where x.import_id = ${id} and c.file_id = x.file_id returning c.file_id, c.volume_id, c.path, c.brought_at)
-      insert into replicas (file_id, volume_id, path, status)
-      select k.file_id, k.volume_id, k.path, case when exists (
-          select from incident_items t where t.file_id = k.file_id and t.is_lost)
-        or exists (select from incidents s where s.reported_at > k.brought_at and s.what = 'REPLICAS'
-          and s.status <> 'UNDONE' and (s.scope ->> 'volume' = v.name or exists (
-            select from incident_items t join replicas p on p.id = t.replica_id
-            where t.incident_id = s.id and t.ordinal = 1 and p.volume_id = k.volume_id)))
-        then 'STAGING' else 'AVAILABLE' end
-      from kept k join volumes v on v.id = k.volume_id order by k.file_id
-      on conflict (file_id, volume_id, path) do nothing`,
-  );
 }
 
 /** What DQM of the other site said counts here as long as DQM of this site has said nothing. */

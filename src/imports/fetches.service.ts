@@ -5,6 +5,7 @@ import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { SweepbookError } from '../errors.ts';
 import { registerInTransaction } from '../files/files.service.ts';
+import { keepIncoming } from '../files/incoming-copies.service.ts';
 import { nextDelayMs } from '../storage/backoff.ts';
 import type { Expected } from '../storage/contract.ts';
 import { afterFailure, isPassingFault } from './imports.rules.ts';
@@ -134,7 +135,7 @@ export async function recordBrought(
     );
     if (!row) throw lost(claim);
     const fileId = await registerBare(tx, claim, row);
-    await keepCopy(tx, fileId, brought);
+    await keepIncoming(tx, fileId, brought);
     await requestOwed(tx, jobs, [fileId], row.storeId);
     await rows(
       tx,
@@ -176,23 +177,6 @@ async function registerBare(tx: Db, claim: FetchClaim, row: StagedFile): Promise
   if (outcome?.fileId !== undefined) return outcome.fileId;
   const { code, message } = outcome?.error ?? { code: 'INTERNAL' as const, message: claim.lfn };
   throw new SweepbookError(code, message, { lfn: claim.lfn });
-}
-
-/** The copy waits for its backup, and counts for nothing until the dataset is entered. */
-async function keepCopy(tx: Db, fileId: number, { path, volume, site }: Brought): Promise<void> {
-  await rows(tx, sql`insert into sites (name) values (${site}) on conflict do nothing`);
-  await rows(
-    tx,
-    sql`insert into volumes (site_id, name) select id, ${volume} from sites where name = ${site} on conflict do nothing`,
-  );
-  await rows(
-    tx,
-    sql`insert into incoming_copies (file_id, volume_id, path)
-      select ${fileId}::bigint, v.id, ${path} from volumes v join sites s on s.id = v.site_id
-      where s.name = ${site} and v.name = ${volume}
-      on conflict (file_id) do update set volume_id = excluded.volume_id, path = excluded.path,
-        brought_at = excluded.brought_at`,
-  );
 }
 
 export interface FetchFailure {

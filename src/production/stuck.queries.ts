@@ -1,3 +1,5 @@
+import type { Viewer } from '../access/policy.ts';
+import { notPrivate } from '../access/visibility.ts';
 import type { Db } from '../database/orm.ts';
 import { readPage, type Page, type PageArguments } from '../database/page.ts';
 import { allOf, rows, sql } from '../database/sql.ts';
@@ -99,14 +101,25 @@ const groupColumns = sql`m.name as store, g.n as count, g.bytes as "sizeBytes", 
 const groupTables = sql`g join mass_stores m on m.id = g.store_id
   join backup_records b on b.id = g.example join files f on f.id = b.file_id`;
 
+/** Not of what others are about to publish. */
+const seenBackup = (viewer: Viewer) => notPrivate(viewer, sql`backup_records.file_id`);
+/** Of what is not published any more nobody misses a copy. */
+const notGivenUp = sql`not exists (select from publication_composites gc join publications gp on gp.id = gc.publication_id
+  where gc.file_id = backup_records.file_id and gp.status in ('FAILED', 'WITHDRAWN'))`;
+
 /** Backups that were given up, or found gone, by store and error code, the largest group first (backup_records_given_up). */
-export async function failedBackups(db: Db, most: number): Promise<FailedGroupRow[]> {
+export async function failedBackups(
+  db: Db,
+  viewer: Viewer,
+  most: number,
+): Promise<FailedGroupRow[]> {
   return rows(
     db,
     sql<FailedGroupRow>`
     with x as materialized (
       select id, file_id, store_id, status, last_error_code, updated_at
-      from backup_records where status in ('FAILED', 'LOST') order by updated_at, id limit ${mostLookedAt}
+      from backup_records where status in ('FAILED', 'LOST') and ${allOf([seenBackup(viewer), notGivenUp])}
+      order by updated_at, id limit ${mostLookedAt}
     ), g as (
       select x.store_id, x.status, x.last_error_code, count(*) as n, sum(f.size_bytes) as bytes,
         min(x.updated_at) as oldest_at, min(x.id) as example
@@ -127,6 +140,7 @@ export interface WaitingGroupRow extends BackupGroup {
  */
 export async function waitingBackups(
   db: Db,
+  viewer: Viewer,
   before: Date,
   down: readonly number[],
   most: number,
@@ -153,6 +167,7 @@ export async function waitingBackups(
         end as reason
       from backup_records
       where status in ('REQUESTED', 'COPYING', 'COPIED') and requested_at < ${before}
+        and ${allOf([seenBackup(viewer)])}
       order by requested_at, id limit ${mostLookedAt}
     ), g as (
       select x.store_id, x.reason, count(*) as n, sum(f.size_bytes) as bytes, min(x.requested_at) as oldest_at,

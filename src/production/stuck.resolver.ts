@@ -110,10 +110,10 @@ export class StuckResolver {
     description: 'Backups that were given up or found gone, by store and error, the most first.',
   })
   async failedBackups(
-    @Ctx() { db }: Context,
+    @Ctx() { db, viewer }: Context,
     @Arg('first', () => Int, groupsFirst) first: number | null,
   ): Promise<FailedBackups[]> {
-    const found = await failedBackups(db.fork(), checkedFirst(first, pageLimits.others));
+    const found = await failedBackups(db.fork(), viewer, checkedFirst(first, pageLimits.others));
     return found.map((row) => ({ ...row, advice: adviceOnFailure(row.status, row.errorCode) }));
   }
 
@@ -131,7 +131,7 @@ export class StuckResolver {
     const before = momentBefore(asOf, seconds ?? stuckAfterSeconds.backups);
     const most = checkedFirst(first, pageLimits.others);
     const down = (await downStores(context)).map((row) => row.id);
-    const found = await waitingBackups(context.db.fork(), before, down, most);
+    const found = await waitingBackups(context.db.fork(), context.viewer, before, down, most);
     return found.map((row) => ({ ...row, advice: adviceOnWaiting[row.reason] }));
   }
 

@@ -3,6 +3,7 @@ import type { GraphQLSchema } from 'graphql';
 import { Arg, buildSchemaSync, Ctx, ID, Query, Resolver } from 'type-graphql';
 import { AuditTrailResolver } from '../access/audit-trail.resolver.ts';
 import { IdentityResolver } from '../access/identities.resolver.ts';
+import { GroupResolver } from '../access/groups.resolver.ts';
 import { TokenResolver, ViewerResolver } from '../access/tokens.resolver.ts';
 import type { Context } from '../api/context.ts';
 import { NodeType, readNodeId } from '../api/node.ts';
@@ -37,6 +38,7 @@ import {
   RunsOfDatasetResolver,
 } from '../datasets/dataset-runs.resolver.ts';
 import { DatasetMutations } from '../datasets/datasets.mutations.ts';
+import { DatasetSharesResolver } from '../datasets/shares.resolver.ts';
 import {
   DatasetResolver,
   EventDatasetResolver,
@@ -99,6 +101,9 @@ import {
 } from '../pools/pools.resolver.ts';
 import { findStageNode, StageMutations, StageResolver } from '../pools/stages.resolver.ts';
 import { StageProgressResolver } from '../pools/stage-progress.resolver.ts';
+import { PublicationProgressResolver } from '../publications/publication-progress.resolver.ts';
+import { PublicationMutations } from '../publications/publications.mutations.ts';
+import { findPublicationNode, PublicationResolver } from '../publications/publications.resolver.ts';
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
@@ -139,6 +144,8 @@ class NodeResolver {
         return findImportNode(context, key.id);
       case 'StageRequest':
         return findStageNode(context, key.id);
+      case 'Publication':
+        return findPublicationNode(context, key.id);
     }
   }
 }
@@ -154,6 +161,7 @@ const accessResolvers = [
   TokenResolver,
   IdentityResolver,
   AuditTrailResolver,
+  GroupResolver,
   EventResolver,
 ];
 const runResolvers = [
@@ -183,6 +191,7 @@ const backupResolvers = [
 const datasetResolvers = [
   DatasetResolver,
   DatasetMutations,
+  DatasetSharesResolver,
   DatasetFeedResolver,
   DatasetRunsResolver,
   DatasetRunResolver,
@@ -239,6 +248,11 @@ const poolResolvers = [
   StageMutations,
   StageProgressResolver,
 ];
+const publicationResolvers = [
+  PublicationResolver,
+  PublicationMutations,
+  PublicationProgressResolver,
+];
 const exportResolvers = [ExportResolver, ContainerExportResolver];
 
 /** The whole schema; schema.graphql is printed from it. */
@@ -255,6 +269,7 @@ export function makeSchema(): GraphQLSchema {
       ...productionResolvers,
       ...incidentResolvers,
       ...importResolvers,
+      ...publicationResolvers,
       ...noticeResolvers,
       ...poolResolvers,
       ...exportResolvers,

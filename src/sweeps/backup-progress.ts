@@ -1,7 +1,7 @@
+import { notPrivate } from '../access/visibility.ts';
 import type { Context } from '../api/context.ts';
 import type { CopiedBytes } from '../api/progress-feed.ts';
 import type { BackupStatus } from '../backups/backups.rules.ts';
-import type { Db } from '../database/orm.ts';
 import { allOf, rows, sql } from '../database/sql.ts';
 import { currentPlace } from '../events/events.queries.ts';
 
@@ -27,7 +27,7 @@ const mostAtStart = 1000;
 const mostKnown = 20_000;
 
 function progressRows(
-  db: Db,
+  { db, viewer }: Pick<Context, 'db' | 'viewer'>,
   filter: ProgressFilter,
   ids?: readonly number[],
 ): Promise<ProgressRow[]> {
@@ -40,6 +40,7 @@ function progressRows(
     from backup_records b join files f on f.id = b.file_id join mass_stores m on m.id = b.store_id
     where ${allOf([
       ids ? sql`b.id = any (${ids}::bigint[])` : sql`b.status not in ('CONFIRMED', 'LOST')`,
+      notPrivate(viewer),
       filter.lfn == null ? undefined : sql`f.lfn = ${filter.lfn}`,
       filter.dataset == null
         ? undefined
@@ -59,7 +60,7 @@ export async function* followBackups(
   filter: ProgressFilter,
   signal: AbortSignal,
 ): AsyncGenerator<ProgressRow, void, void> {
-  const { means, db } = context;
+  const { means } = context;
   const known = new Map<number, ProgressRow | undefined>();
   const waiting = new Map<number, number | undefined>();
   let wakeUp: () => void = () => undefined;
@@ -74,7 +75,7 @@ export async function* followBackups(
     else tell(backupId, bytes);
   });
   // The place first, then the present state: what happens in between is told, perhaps twice.
-  const place = await currentPlace(db.fork());
+  const place = await currentPlace(context.db.fork());
   const lines = means.feed.follow(place, (event) => event.kind === 'BACKUP_STATUS', signal);
   // Reads on its own, so that bytes come through while no state changes.
   const reading = (async () => {
@@ -82,7 +83,7 @@ export async function* followBackups(
   })().finally(() => wakeUp());
   reading.catch(() => undefined);
   try {
-    for (const row of await progressRows(db, filter)) {
+    for (const row of await progressRows(context, filter)) {
       known.set(row.backupId, row);
       yield row;
     }
@@ -98,7 +99,7 @@ export async function* followBackups(
         });
         continue;
       }
-      yield* present(db, filter, known, batch);
+      yield* present(context, filter, known, batch);
     }
   } finally {
     stopListening();
@@ -106,13 +107,13 @@ export async function* followBackups(
 }
 
 async function* present(
-  db: Db,
+  context: Context,
   filter: ProgressFilter,
   known: Map<number, ProgressRow | undefined>,
   batch: readonly (readonly [number, number | undefined])[],
 ): AsyncGenerator<ProgressRow, void, void> {
   const toRead = batch.filter(([, bytes]) => bytes === undefined).map(([id]) => id);
-  const fresh = toRead.length === 0 ? [] : await progressRows(db, filter, toRead);
+  const fresh = toRead.length === 0 ? [] : await progressRows(context, filter, toRead);
   for (const id of toRead) known.set(id, undefined);
   for (const row of fresh) {
     known.set(row.backupId, row);

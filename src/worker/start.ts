@@ -4,11 +4,13 @@ import type { Db } from '../database/orm.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { Auditor } from './auditor.ts';
 import type { ImportSettings } from '../storage/import-sources.ts';
+import type { PublishSettings } from '../storage/publish-settings.ts';
 import { CopyChecker } from './copy-checker.ts';
 import { FollowWorker } from './follower.ts';
 import { ImportWorker } from './importer.ts';
 import { PoolWorker } from './pool.ts';
 import { RecallWatch } from './recall.ts';
+import { PublishWorker } from './publisher.ts';
 import { RecoveryWorker } from './recovery.ts';
 import type { WorkerLog } from './log.ts';
 import { StoreWatch } from './store-watch.ts';
@@ -25,6 +27,7 @@ interface Means {
   readonly jobs: JobQueue;
   readonly stores: OpenStores;
   readonly imports: ImportSettings | undefined;
+  readonly publish: PublishSettings | undefined;
 }
 
 /** Only where the folder of imports is. */
@@ -38,10 +41,13 @@ function importParts(
   ];
 }
 
-/** One worker for backups, one for what incidents ask for, one that reads suspicious copies, two for pools and for imports each. */
+/**
+ * One worker for backups, one for what incidents ask for, one that reads suspicious copies, two for pools and for
+ * imports each, one for publications.
+ */
 export function startWorkers(
   config: Config,
-  { db, jobs, stores, imports }: Means,
+  { db, jobs, stores, imports, publish }: Means,
   log: WorkerLog,
   onChange: () => void,
 ): Workers {
@@ -67,6 +73,9 @@ export function startWorkers(
     new PoolWorker({ ...common, name: backups.name }),
     new RecallWatch({ ...common, name: backups.name }),
     ...(imports ? importParts(config, { ...common, imports, name: backups.name }) : []),
+    ...(publish
+      ? [new PublishWorker({ ...common, publish, name: backups.name, site: config.site })]
+      : []),
   ];
   for (const part of parts) part.start();
   return {

@@ -81,6 +81,10 @@ const queries: Record<string, Row> = {
   stageRequests: { may: tokenHolders, ask: () => page },
   followRule: { may: everybody, ask: () => '(id: "1") { site }' },
   followRules: { may: backers, ask: () => page },
+  publication: { may: everybody, ask: () => '(id: "1") { status }' },
+  publications: { may: tokenHolders, ask: () => page },
+  publicationQuota: { may: tokenHolders, ask: () => '{ isSet }' },
+  groups: { may: tokenHolders, ask: () => page },
 };
 
 /** A step on a dataset that is not the caller's, and on one that is. */
@@ -101,6 +105,17 @@ const listedIn = (input: string) => ({
     ask: (role: AnyRole) => `(input: { container: "policy-list-${role}", ${input} }) { changed }`,
   },
 });
+/** Not production's business alone: whoever owns something may show it. */
+const shareOf = {
+  foreign: {
+    may: operators,
+    ask: () => `(input: { dataset: ${foreign}, users: ["x"] }) { changed }`,
+  },
+  own: {
+    may: tokenHolders,
+    ask: (role: AnyRole) => `(input: { dataset: ${ownOf(role)}, users: ["x"] }) { changed }`,
+  },
+};
 const filesOf = steps((name) => `(input: { dataset: ${name}, lfns: [] }) { changed }`);
 
 const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
@@ -194,6 +209,27 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
     ask: () => '(input: { lfns: ["/x"], pool: "none" }) { changed }',
   },
   releaseStage: { may: tokenHolders, ask: () => '(input: { request: "999" }) { changed }' },
+  requestPublication: {
+    may: tokenHolders,
+    ask: () => '(input: { name: "x", description: "x", files: [{ path: "/x" }] }) { changed }',
+  },
+  withdrawPublication: {
+    may: tokenHolders,
+    ask: () => '(input: { publication: "999" }) { changed }',
+  },
+  retryPublication: { may: tokenHolders, ask: () => '(publication: "999") { changed }' },
+  decidePublication: {
+    may: operators,
+    ask: () => '(input: { publication: "999", approve: true }) { changed }',
+  },
+  setPublicationQuota: {
+    may: operators,
+    ask: () => '(input: { kind: USER, name: "x" }) { isSet }',
+  },
+  changeGroup: { may: operators, ask: () => '(input: { name: "policy" }) { changed }' },
+  removeGroup: { may: operators, ask: () => '(name: "nobody")' },
+  shareDataset: shareOf,
+  unshareDataset: shareOf,
   checkSuspiciousCopy: { may: operators, ask: () => '(id: "x") { changed }' },
   createToken: { may: admins, ask: () => '(input: { principal: "x", roles: [USER] }) { token }' },
   rotateToken: { may: admins, ask: () => '(input: { prefix: "000000000000" }) { token }' },
@@ -211,6 +247,10 @@ const subscriptions: Record<string, Row> = {
   containerChanged: { may: everybody, ask: () => '(after: $after) { container { name } }' },
   backupProgress: { may: backers, ask: () => '{ status }' },
   incidentChanged: { may: producers, ask: () => '(after: $after) { to }' },
+  publicationProgress: {
+    may: tokenHolders,
+    ask: (role) => `(publication: "${Math.max(1, everybody.indexOf(role))}") { status }`,
+  },
   importProgress: { may: backers, ask: () => '(import: "1") { status }' },
   stageProgress: {
     may: tokenHolders,
@@ -274,6 +314,9 @@ beforeAll(async () => {
       `insert into stage_requests (pool_id, principal, digest, file_count, size_bytes, pin_seconds) values (1, $1, '', 1, 1, 1)`,
       [`somebody-${role}`],
     );
+    await server.database.sql(`
+      insert into publications (dataset_name, requested_by, description, store_id, merge_tool, wanted_bytes, file_count, size_bytes)
+      select 'policy-${role}', 'somebody-${role}', 'x', min(id), 'TAR', 1, 1, 1 from mass_stores`);
   }
 });
 afterAll(() => server.close());

@@ -26,6 +26,10 @@ import {
 } from '../../src/runs/runs.rules.ts';
 import { noticeKinds, webhookScopes, webhookStatuses } from '../../src/notices/webhooks.rules.ts';
 import { poolCopyStatuses, poolCopySteps } from '../../src/pools/pools.rules.ts';
+import {
+  publicationStatuses,
+  publicationSteps,
+} from '../../src/publications/publications.rules.ts';
 import { suspicionStates, suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 
@@ -46,6 +50,7 @@ test.each<[string, readonly Step<string>[]]>([
   ['suspicion', suspicionSteps],
   ['import', importSteps],
   ['pool copy', poolCopySteps],
+  ['publication', publicationSteps],
 ])('the database knows the steps of a %s that the rules know', async (noun, steps) => {
   const rows = await database.sql<{ step: string }>(
     `select from_state || ' > ' || to_state as step from lifecycle where noun = $1`,
@@ -63,6 +68,7 @@ test('the database knows no other noun with a life', async () => {
     'import',
     'incident',
     'pool copy',
+    'publication',
     'replica',
     'run',
     'suspicion',
@@ -101,6 +107,7 @@ test.each<[string, string, readonly string[]]>([
   ['imports', 'status', importStatuses],
   ['import_files', 'status', importFileStatuses],
   ['pool_copies', 'status', poolCopyStatuses],
+  ['publications', 'status', publicationStatuses],
   ['webhooks', 'kinds', noticeKinds],
   ['webhooks', 'scope', webhookScopes],
   ['webhooks', 'status', webhookStatuses],

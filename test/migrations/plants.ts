@@ -2,6 +2,7 @@ import { containerPlants } from './container-plants.ts';
 import { backup, dataset, file, incident, merge, replica, run } from './world.ts';
 import { importPlants } from './imports.world.ts';
 import { poolPlants } from './pools.world.ts';
+import { publicationPlants } from './publications.world.ts';
 import { suspicionPlants } from './suspicions.world.ts';
 
 const set = (lfn: string, columns: string) =>
@@ -386,4 +387,5 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
   ...suspicionPlants,
   ...poolPlants,
   ...importPlants,
+  ...publicationPlants,
 };

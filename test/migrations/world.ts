@@ -1,6 +1,7 @@
 import type { TestDatabase } from '../support/database.ts';
 import { importSteps } from './imports.world.ts';
 import { poolSteps } from './pools.world.ts';
+import { publicationWorld } from './publications.world.ts';
 import { suspicionSteps } from './suspicions.world.ts';
 
 /** What a statement calls a row by: `dataset('closed')` is a subselect of its id. */
@@ -201,6 +202,7 @@ const steps: readonly string[] = [
   ...suspicionSteps,
   ...importSteps,
   ...poolSteps,
+  ...publicationWorld,
 ];
 
 /** Fills a migrated database; each step is one transaction. */

@@ -90,6 +90,8 @@ const boundedLists: Record<string, string> = {
   'ImportDatasetPayload.conflicts': 'the first 20',
   'ImportFile.urls': 'at most 20 in a manifest',
   'DatasetRunConnection.totals': 'one for each dataset that was named, at most 200',
+  'Dataset.sharedWith': 'at most 1,000',
+  'Group.members': 'the first 10,000',
   'Query.tokens': 'made one by one, by admins, for admins',
   'RegisterFilesPayload.results': 'one for each item of the call',
   'RegisterRunsPayload.results': 'one for each item of the call',

@@ -3,6 +3,7 @@ import { containerChecks } from './invariants-of-containers.ts';
 import { contentChecks, type Check } from './invariants-of-contents.ts';
 import { eventChecks } from './invariants-of-events.ts';
 import { importChecks } from './invariants-of-imports.ts';
+import { publicationChecks } from './invariants-of-publications.ts';
 import { incidentChecks } from './invariants-of-incidents.ts';
 import { poolChecks } from './invariants-of-pools.ts';
 
@@ -16,6 +17,7 @@ export const allChecks: readonly Check[] = [
   ...incidentChecks,
   ...importChecks,
   ...poolChecks,
+  ...publicationChecks,
 ];
 
 /**

@@ -5,6 +5,7 @@ import { importSteps } from '../../src/imports/imports.rules.ts';
 import { incidentSteps } from '../../src/incidents/incidents.rules.ts';
 import { poolCopySteps } from '../../src/pools/pools.rules.ts';
 import { suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
+import { publicationSteps } from '../../src/publications/publications.rules.ts';
 import { runSteps } from '../../src/runs/runs.rules.ts';
 import type { Check } from './invariants-of-contents.ts';
 
@@ -74,6 +75,14 @@ const lives: readonly Life[] = [
     id: `(facts ->> 'poolCopyId')::bigint`,
     kind: 'POOL_COPY_STATUS',
     steps: poolCopySteps,
+  },
+  {
+    noun: 'publication',
+    table: 'publications',
+    status: 'status',
+    id: `(facts ->> 'publicationId')::bigint`,
+    kind: 'PUBLICATION_STATUS',
+    steps: publicationSteps,
   },
 ];
 
@@ -202,7 +211,7 @@ export const eventChecks: readonly Check[] = [
         select *, bool_or(kind = 'DATASET_STATUS' and to_state = 'CLOSED') over (
           partition by dataset_id order by xid, id rows between unbounded preceding and 1 preceding) as was_closed
         from events where dataset_id is not null) e
-      where e.was_closed and e.kind not in ('DATASET_MARKED_BAD', 'DATASET_CLEARED')`,
+      where e.was_closed and e.kind not in ('DATASET_MARKED_BAD', 'DATASET_CLEARED', 'DATASET_UNSHARED')`,
   },
   {
     invariant: 'I2',

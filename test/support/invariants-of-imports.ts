@@ -54,6 +54,7 @@ export const importChecks: readonly Check[] = [
       from incoming_copies c where not exists (
         select from import_files x join imports i on i.id = x.import_id
         where x.file_id = c.file_id and (i.status in ('RUNNING', 'FAILED') or x.is_brought))
+        and not exists (select from publication_composites k where k.file_id = c.file_id)
       union all
       select format('the copy of file %s is entered and still waits', c.file_id)
       from incoming_copies c join replicas p on p.file_id = c.file_id and p.volume_id = c.volume_id and p.path = c.path

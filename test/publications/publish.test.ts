@@ -1,0 +1,311 @@
+import { execFileSync } from 'node:child_process';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { TestClient } from '../support/client.ts';
+import { runProgram } from '../support/program.ts';
+import { lastCursor, mutate, refusalOf } from '../support/scene.ts';
+import { startTestServer, type TestServer } from '../support/server.ts';
+import { until } from '../support/until.ts';
+import { listed, look, reaches, request, writeFiles, writePublishFile } from './site.ts';
+
+let folder: string;
+let server: TestServer;
+let alice: TestClient;
+let bob: TestClient;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'sweepbook-publish-'));
+  server = await startTestServer({ SWEEPBOOK_PUBLISH: writePublishFile(folder) });
+  alice = await server.as('alice', 'USER');
+  bob = await server.as('bob', 'USER');
+});
+afterAll(async () => {
+  await server?.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const home = (user: string) => join(folder, 'users', user);
+const area = (id: number) => join(folder, 'area', `p${id}`);
+
+interface Published {
+  dataset: {
+    owner: string;
+    kind: string;
+    description: string;
+    files: {
+      nodes: { lfn: string; eventCount: number | null; replicas: { path: string }[] }[];
+    };
+  };
+}
+const published = async (name: string) =>
+  (
+    await server.operator.call<Published>(
+      `query ($name: String!) { dataset(name: $name) {
+        owner kind description files { nodes { lfn eventCount replicas { path } } } } }`,
+      { name },
+    )
+  ).dataset;
+
+/** Names that something might take for an option, a pattern, a placeholder, a list, or several names. */
+const hostile = [
+  '-rf',
+  '--checkpoint-action=exec=id',
+  '{inputs}',
+  '*',
+  'a b',
+  `q'"`,
+  '$(id)',
+  'x\ny',
+  '@list',
+  'run#1.root?a=b',
+  'ü'.repeat(120),
+  'deep/-/{output}',
+];
+
+test('files of any name are published as archives, from which each can be read back', async () => {
+  const files = writeFiles(home('alice'), hostile, 700);
+  const made = await request(alice, 'hostile', listed(home('alice'), files, 7), {
+    compositeBytes: 5000,
+  });
+  await reaches(alice, made.number, 'PUBLISHED');
+  const dataset = await published('hostile');
+  expect(dataset).toMatchObject({
+    owner: 'alice',
+    kind: 'USER',
+    description: 'all about hostile',
+    files: { nodes: [{ eventCount: 7 * 7 }, { eventCount: 7 * 5 }] },
+  });
+  const archives = dataset.files.nodes.map((file) => file.replicas[0]?.path ?? '');
+  const found = new Map<string, string>();
+  for (const archive of archives) {
+    // What everybody has can read it, too.
+    expect(() => execFileSync('tar', ['-tf', archive])).not.toThrow();
+    const listing = await runProgram(['publish', 'members', archive, '--json']);
+    for (const line of listing.stdout.trimEnd().split('\n')) {
+      const { name, offset } = JSON.parse(line) as { name: string; offset: number };
+      found.set(name, archive);
+      const bytes = readFileSync(archive).subarray(offset, offset + 700);
+      expect(bytes.equals(files[name] ?? Buffer.alloc(0)), name).toBe(true);
+    }
+  }
+  expect([...found.keys()].toSorted()).toEqual(Object.keys(files).toSorted());
+  const archive = found.get('x\ny') ?? '';
+  const copy = join(folder, 'copy');
+  const extract = ['publish', 'extract', '--output', copy, '--', archive, 'x\ny'];
+  expect(await runProgram(extract)).toMatchObject({ code: 0 });
+  expect(readFileSync(copy).equals(files['x\ny'] ?? Buffer.alloc(0))).toBe(true);
+  // Without its index an archive is read through; a damaged one is not believed.
+  rmSync(copy);
+  const index = readFileSync(`${archive}.idx`);
+  rmSync(`${archive}.idx`);
+  expect(await runProgram(extract)).toMatchObject({ code: 0 });
+  writeFileSync(`${archive}.idx`, index);
+  rmSync(copy);
+  const bytes = readFileSync(archive);
+  bytes.fill(0, 512, bytes.length - 1024);
+  const damaged = join(folder, 'damaged.tar');
+  writeFileSync(damaged, bytes);
+  writeFileSync(`${damaged}.idx`, index);
+  const refused = await runProgram(['publish', 'extract', damaged, '-o', copy, '--', 'x\ny']);
+  expect(refused.code).not.toBe(0);
+  expect(existsSync(copy)).toBe(false);
+});
+
+test('each file that cannot be published is told, and nothing is left', async () => {
+  const base = join(home('alice'), 'bad');
+  const files = writeFiles(base, ['good', 'twin']);
+  writeFileSync(join(base, 'empty'), '');
+  mkdirSync(join(base, 'folder'));
+  writeFiles(home('bob'), ['secret']);
+  symlinkSync(join(home('bob'), 'secret'), join(base, 'link'));
+  const names = ['empty', 'folder', 'gone', 'link'];
+  const asked = [...listed(base, files), ...names.map((name) => ({ path: join(base, name) }))];
+  const { number } = await request(alice, 'faulty', asked);
+  const over = await reaches(alice, number, 'FAILED');
+  expect(over).toMatchObject({ lastErrorCode: 'SOURCE_UNREADABLE' });
+  expect(over.lastError).toMatch(/^4 of 6 files cannot be published: .*empty/);
+  const { publication } = await alice.call<{
+    publication: { files: { nodes: { name: string; faultCode: string }[] } };
+  }>(
+    `{ publication(id: "${number}") { files(isFaulty: true) { nodes { name faultCode fault } } } }`,
+  );
+  expect(publication.files.nodes.map((file) => [file.name, file.faultCode])).toEqual([
+    ['empty', 'BAD_USER_INPUT'],
+    ['folder', 'BAD_USER_INPUT'],
+    ['gone', 'SOURCE_UNREADABLE'],
+    ['link', 'SOURCE_NOT_ALLOWED'],
+  ]);
+  writeFileSync(join(base, 'twin'), files['good'] ?? '');
+  const again = await request(alice, 'faulty', listed(base, files));
+  const twice = await reaches(alice, again.number, 'FAILED');
+  expect(twice.lastError).toMatch(/good and .*twin|twin and .*good/);
+  await until('all is tidy', () => !existsSync(area(number)) && !existsSync(area(again.number)));
+  expect(await published('faulty')).toBeNull();
+});
+
+test.each<[string, string, (base: string) => object[]]>([
+  ['a file of somebody else', 'SOURCE_NOT_ALLOWED', () => [{ path: join(home('bob'), 'secret') }]],
+  ['a way out', 'SOURCE_NOT_ALLOWED', (base) => [{ path: `${base}/../bob/secret` }]],
+  ['a relative path', 'BAD_USER_INPUT', () => [{ path: 'x' }]],
+  ['a name that leads away', 'BAD_USER_INPUT', (base) => [{ path: `${base}/x`, name: '../x' }]],
+  ['the same file twice', 'DUPLICATE', (base) => [{ path: `${base}/x` }, { path: `${base}/./x` }]],
+  ['two of one name', 'DUPLICATE', (base) => [{ path: `${base}/x` }, { path: `${base}/d/x` }]],
+  ['nothing', 'BAD_USER_INPUT', () => []],
+])('%s is refused at once', async (_, code, files) => {
+  const refusal = await refusalOf(request(alice, 'refused', files(home('alice'))));
+  expect(refusal.code, refusal.message).toBe(code);
+});
+
+/** Everything that a viewer can get about a file or a dataset, as one text. */
+async function everythingOf(client: TestClient, lfn: string, name: string): Promise<string> {
+  const asked = [
+    '{ publications { totalCount nodes { datasetName } } }',
+    `{ publication(id: "1") { datasetName } }`,
+    `{ file(lfn: ${JSON.stringify(lfn)}) { lfn } }`,
+    '{ files(first: 100) { nodes { lfn } } }',
+    `{ files(filter: { lfn: { eq: ${JSON.stringify(lfn)} } }) { totalCount nodes { lfn } } }`,
+    '{ backupRecords(first: 100) { nodes { file { lfn } lastError } } }',
+    '{ events(first: 200) { nodes { kind facts file { lfn } reason } } }',
+    '{ events(first: 200, filter: { kind: [PUBLICATION_STATUS] }) { totalCount nodes { facts } } }',
+    `{ dataset(name: ${JSON.stringify(name)}) { name } }`,
+    '{ stuck { waitingBackups(olderThanSeconds: 0) { exampleLfn lastError } failedBackups { exampleLfn } } }',
+  ];
+  const answers = await Promise.all(asked.map((query) => client.raw(query)));
+  return JSON.stringify(answers.map((answer) => answer.data ?? null));
+}
+
+test('until it is published only its owner and operators see it, by any road; then it is withdrawn', async () => {
+  const store = join(folder, 'store-away');
+  const base = join(home('alice'), 'private');
+  const files = writeFiles(base, ['a', 'b']);
+  const root = join(server.folder, 'home', 'store');
+  renameSync(root, store);
+  const { number } = await request(alice, 'hushhush', listed(base, files));
+  await reaches(alice, number, 'BACKING_UP');
+  const [composite] = await server.database.sql<{ lfn: string; path: string }>(
+    'select lfn, path from publication_composites where publication_id = $1',
+    [number],
+  );
+  const { lfn, path } = composite ?? { lfn: '', path: '' };
+  await lastCursor(server);
+  for (const role of ['USER', 'DQM', 'PRODUCER', 'IMPORTER']) {
+    const other = await server.as(`other-${role}`, role);
+    expect(await everythingOf(other, lfn, 'hushhush'), role).not.toContain('hushhush');
+    expect(await look(other, number), role).toBeNull();
+    const withdraw = mutate(other, 'withdrawPublication', { publication: String(number) });
+    expect((await refusalOf(withdraw)).code, role).toBe('NOT_FOUND');
+  }
+  expect(await everythingOf(server.operator, lfn, 'hushhush')).toContain(lfn);
+  expect(await look(alice, number)).toMatchObject({ status: 'BACKING_UP' });
+  expect(existsSync(path)).toBe(true);
+  await mutate(alice, 'withdrawPublication', { publication: String(number), reason: 'not yet' });
+  renameSync(store, root);
+  await until('nothing is left on disk', () => !existsSync(area(number)));
+  const [copies] = await server.database.sql<{ n: string }>(
+    'select count(*) as n from incoming_copies',
+  );
+  expect(copies).toEqual({ n: '0' });
+  // The name is free again, and the source as it was.
+  const again = await request(alice, 'hushhush', listed(base, files));
+  await reaches(alice, again.number, 'PUBLISHED');
+  expect(await everythingOf(bob, lfn, 'hushhush')).toContain('{"dataset":{"name":"hushhush"}}');
+  const late = mutate(alice, 'withdrawPublication', { publication: String(again.number) });
+  expect((await refusalOf(late)).code).toBe('ILLEGAL_TRANSITION');
+  // What is published stays as it is, and nothing else of it.
+  await until('all is tidy', async () => {
+    const [row] = await server.database.sql(
+      'select 1 from publications where id = $1 and cleaned_at is not null',
+      [again.number],
+    );
+    return row !== undefined;
+  });
+  const [attempt = ''] = readdirSync(area(again.number));
+  expect(readdirSync(join(area(again.number), attempt))).toHaveLength(2);
+});
+
+test('a quota refuses what is beyond it, of a user and of a group', async () => {
+  const base = join(home('carol'), 'q');
+  const carol = await server.as('carol', 'USER');
+  const files = writeFiles(base, ['a', 'b', 'c']);
+  const quota = (more: object) =>
+    mutate(
+      server.operator,
+      'setPublicationQuota',
+      { files: 2, bytes: 1000, running: 9, ...more },
+      'isSet',
+    );
+  await quota({ kind: 'USER', name: 'carol' });
+  const beyond = await refusalOf(request(carol, 'q1', listed(base, files)));
+  expect(beyond).toMatchObject({
+    code: 'QUOTA_EXCEEDED',
+    facts: { what: 'files', limit: 2, used: 0, asked: 3 },
+  });
+  // The tongue may lie about bytes: they are counted when they are read.
+  await quota({ kind: 'USER', name: 'carol', files: 9, bytes: 250 });
+  const lied = listed(base, files).map((file) => ({ ...file, sizeBytes: 1 }));
+  const { number } = await request(carol, 'q2', lied);
+  expect(await reaches(carol, number, 'FAILED')).toMatchObject({ lastErrorCode: 'QUOTA_EXCEEDED' });
+  // A group has its own.
+  const asGroup = () => request(carol, 'q3', listed(base, files), { group: 'taus' });
+  expect((await refusalOf(asGroup())).code).toBe('FORBIDDEN');
+  await mutate(server.operator, 'changeGroup', { name: 'taus', add: ['carol'] });
+  await quota({ kind: 'GROUP', name: 'taus', running: 0 });
+  expect(await refusalOf(asGroup())).toMatchObject({
+    code: 'QUOTA_EXCEEDED',
+    facts: { what: 'running', holder: { kind: 'GROUP', name: 'taus' } },
+  });
+  await quota({ kind: 'GROUP', name: 'taus', files: 3 });
+  await reaches(carol, (await asGroup()).number, 'PUBLISHED');
+  const { publicationQuota } = await carol.call<{ publicationQuota: object }>(
+    '{ publicationQuota(kind: GROUP, name: "taus") { used { files bytes running } } }',
+  );
+  expect(publicationQuota).toEqual({ used: { files: 3, bytes: 300, running: 0 } });
+  const other = bob.call('{ publicationQuota(kind: GROUP, name: "taus") { isSet } }');
+  expect((await refusalOf(other)).code).toBe('FORBIDDEN');
+});
+
+test('two requests at once do not take the last room twice', async () => {
+  const dave = await server.as('dave', 'USER');
+  const limit = { kind: 'USER', name: 'dave', files: 1, bytes: 1000, running: 5 };
+  await mutate(server.operator, 'setPublicationQuota', limit, 'isSet');
+  const files = writeFiles(home('dave'), ['a', 'b', 'c', 'd']);
+  const all = await Promise.allSettled(
+    listed(home('dave'), files).map((file, at) => request(dave, `race${at}`, [file])),
+  );
+  expect(all.filter((one) => one.status === 'fulfilled')).toHaveLength(1);
+});
+
+test('a file that grows while it is published is found out', async () => {
+  const files = writeFiles(join(home('alice'), 'grows'), ['a']);
+  // Between the check and the merge, as seen by the tables: the stamp is an older one.
+  const { makeComposite } = await import('../../src/storage/make-composite.ts');
+  const { checkSource } = await import('../../src/storage/check-source.ts');
+  const path = join(home('alice'), 'grows', 'a');
+  const found = await checkSource([home('alice')], path, {});
+  appendFileSync(path, 'more');
+  const making = {
+    folder: join(folder, 'grows'),
+    name: 'x.tar',
+    signal: new AbortController().signal,
+    onProgress: () => undefined,
+  };
+  const input = { ...found, id: 1, given: path, name: 'a' };
+  await expect(makeComposite(undefined, [input], making)).rejects.toMatchObject({
+    code: 'SOURCE_CHANGED',
+  });
+  expect(existsSync(join(folder, 'grows', 'x.tar'))).toBe(false);
+  expect(Object.keys(files)).toEqual(['a']);
+});
