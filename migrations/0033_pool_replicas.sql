@@ -110,7 +110,7 @@ begin
   select * into copy from pool_copies where id = new.id;
   select * into there from replicas where id = copy.replica_id;
   if copy.status = 'ONLINE' and (there.status is distinct from 'AVAILABLE' or there.file_id <> copy.file_id
-     or there.path <> copy.path) or (copy.status = 'EVICTED' and there.status = 'AVAILABLE') then
+     or there.path <> copy.path) or (copy.status in ('EVICTED', 'LOST') and there.status = 'AVAILABLE') then
     perform refuse('ILLEGAL_TRANSITION', format('copy %s in a pool is %s, and its replica is %s', copy.id, copy.status,
       coalesce(there.status, 'not there')));
   end if;

@@ -30,11 +30,11 @@ $$;
 
 drop index events_for_all, events_for_all_by_actor;
 create index events_for_all on events (xid, id)
-  where kind not in ('FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS', 'INCIDENT_STATUS', 'REPLICA_STATUS', 'IMPORT_STATUS',
-    'POOL_COPY_STATUS', 'PUBLICATION_STATUS');
+  where kind not in ('FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS', 'INCIDENT_STATUS', 'REPLICA_STATUS', 'IMPORT_STATUS', 'POOL_COPY_STATUS',
+    'PUBLICATION_STATUS');
 create index events_for_all_by_actor on events (actor, xid, id)
-  where kind not in ('FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS', 'INCIDENT_STATUS', 'REPLICA_STATUS', 'IMPORT_STATUS',
-    'POOL_COPY_STATUS', 'PUBLICATION_STATUS');
+  where kind not in ('FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS', 'INCIDENT_STATUS', 'REPLICA_STATUS', 'IMPORT_STATUS', 'POOL_COPY_STATUS',
+    'PUBLICATION_STATUS');
 create index events_by_publication on events (((facts ->> 'publicationId')::bigint), xid, id) where kind = 'PUBLICATION_STATUS';
 
 -- As events_in_order of 0001, for the lines of a publication.

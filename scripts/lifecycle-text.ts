@@ -65,6 +65,18 @@ const importStates: Readonly<Record<ImportStatus, string>> = {
   CANCELLED: 'It was called off, and what it brought to disk is removed.',
 };
 
+const poolCopyStates: Readonly<Record<PoolCopyStatus, string>> = {
+  REQUESTED: 'Wanted; waits for a worker, for room, or for the time of the next attempt.',
+  RECALLING: 'Its store brings it from tape. No worker is held by that.',
+  COPYING: 'A worker holds the lease and copies under a temporary name.',
+  ONLINE: 'It is in the pool, was read back, and jobs open it.',
+  EVICTING: 'The pool needs its room: nobody is sent there any more.',
+  EVICTED: 'It has made room.',
+  LOST: 'An incident has taken it; stage it again, or recover the incident.',
+  FAILED: 'Given up, with the reason; somebody has to ask again.',
+  CANCELLED: 'Released before it was there.',
+};
+
 const publicationStates: Readonly<Record<PublicationStatus, string>> = {
   REQUESTED:
     'Asked for: a worker takes it next. Until it is PUBLISHED only its owner and operators see it.',
@@ -76,18 +88,6 @@ const publicationStates: Readonly<Record<PublicationStatus, string>> = {
   PUBLISHED: 'Its dataset is closed, and everybody sees it.',
   FAILED: 'It could not be published, with the reason. What it left on disk is removed.',
   WITHDRAWN: 'It was called off. What it left on disk is removed.',
-};
-
-const poolCopyStates: Readonly<Record<PoolCopyStatus, string>> = {
-  REQUESTED: 'Wanted; waits for a worker, for room, or for the time of the next attempt.',
-  RECALLING: 'Its store brings it from tape. No worker is held by that.',
-  COPYING: 'A worker holds the lease and copies under a temporary name.',
-  ONLINE: 'It is in the pool, was read back, and jobs open it.',
-  EVICTING: 'The pool needs its room: nobody is sent there any more.',
-  EVICTED: 'It has made room.',
-  LOST: 'An incident has taken it; stage it again, or recover the incident.',
-  FAILED: 'Given up, with the reason; somebody has to ask again.',
-  CANCELLED: 'Released before it was there.',
 };
 
 /** docs/lifecycle.md, made from the tables of the rules. */
@@ -113,10 +113,10 @@ export function lifecycleText(): string {
     'A suspicion is about one copy of a file, on disk or in a mass store. Reports alone never make a copy good or bad.',
     chapter('Import', importSteps, importStates),
     'The runs and the dataset of an import come in with its step to ENTERED, in one transaction.',
-    chapter('Publication', publicationSteps, publicationStates),
-    'The dataset of a publication is made and closed with its step to PUBLISHED, in one transaction.',
     chapter('Copy in a pool', poolCopySteps, poolCopyStates),
     'A copy that is ONLINE is a replica that is AVAILABLE. Pins decide what may be evicted; the last copy of a file never is.',
+    chapter('Publication', publicationSteps, publicationStates),
+    'The dataset of a publication is made and closed with its step to PUBLISHED, in one transaction.',
   ]
     .join('\n\n')
     .concat('\n');

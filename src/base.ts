@@ -69,6 +69,7 @@ export interface Base extends Foreign {
   readonly stores: OpenStores;
   readonly publish: PublishSettings | undefined;
   readonly identity: Identity;
+  readonly publish: PublishSettings | undefined;
   readonly url: string;
 }
 

@@ -33,10 +33,10 @@ export const errorCodes = [
   'SOURCE_NOT_ALLOWED',
   'FILE_LOST',
   'NO_SPACE',
-  'QUOTA_EXCEEDED',
-  'MERGE_FAILED',
   'POOL_FULL',
   'NOT_ONLINE',
+  'QUOTA_EXCEEDED',
+  'MERGE_FAILED',
   'UNAVAILABLE',
   'INTERNAL',
 ] as const;

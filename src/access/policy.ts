@@ -25,7 +25,7 @@ export interface Viewer {
   readonly scopes?: readonly string[];
   /** Sites that a role is good for, where its reach is `site`; a role that does not stand here: every site. */
   readonly sites?: RoleSites;
-  /** Groups of his collaboration that his issuer vouches for (`wlcg.groups`); an API token has none. */
+  /** Groups that his issuer vouches for (`wlcg.groups`), beside those that operators have put him into; an API token has none. */
   readonly groups?: readonly string[];
 }
 

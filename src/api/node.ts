@@ -11,8 +11,8 @@ export const nodeNames = [
   'Webhook',
   'SuspiciousCopy',
   'Import',
-  'Publication',
   'StageRequest',
+  'Publication',
 ] as const;
 export type NodeName = (typeof nodeNames)[number];
 

@@ -213,3 +213,7 @@ export async function confirmedCopies(
     order by b.file_id, ${firstCopyFirst}`,
   );
 }
+
+/** The stores that a file f owes copies to, as an array: those of its policy, or the one that is meant. */
+export const owedStores = (storeId: number | RawBuilder<unknown>): RawBuilder<unknown> =>
+  sql`coalesce((select p.store_ids from backup_policies p where p.id = f.policy_id), array[${storeId}]::integer[])`;

@@ -1,5 +1,4 @@
 import { Arg, Ctx, FieldResolver, ID, Int, Mutation, Query, Resolver, Root } from 'type-graphql';
-import { may } from '../access/policy.ts';
 import { inOrder, type Context } from '../api/context.ts';
 import { afterOptions, firstOptions, toConnection, type Connection } from '../api/connection.ts';
 import { countOutcomes } from '../api/inputs.ts';
@@ -25,7 +24,7 @@ import {
   UploadTarget,
 } from './backups.schema.ts';
 import { requestBackup, type BackupRequestOutcome } from './backups.service.ts';
-import { getMassStore, listMassStores, type MassStoreRow } from './mass-stores.service.ts';
+import { listMassStores, type MassStoreRow } from './mass-stores.service.ts';
 
 export async function loadBackups(context: Context, ids: readonly number[]) {
   return inOrder(ids, await backupsByIds(context.db.fork(), context.viewer, ids), (row) => row.id);
@@ -90,12 +89,15 @@ export class BackupResolver {
     input: RequestBackupInput,
   ) {
     const { lfns, store, direct, idempotencyKey } = input;
-    const row = await getMassStore(db, store);
-    const request = { lfns, store: row.name, direct };
+    const request = { lfns, store, direct };
     const results = await requestBackup(db, means.jobs, viewer, request, idempotencyKey);
     means.ring();
     const { registeredCount, existingCount, refusedCount } = countOutcomes(results);
-    const withTarget = results.map((item) => ({ ...item, target: direct ? row : undefined }));
+    const stores = new Map((await listMassStores(db)).map((row) => [row.id, row]));
+    const withTarget = results.map((item) => ({
+      ...item,
+      target: direct && item.storeId !== undefined ? stores.get(item.storeId) : undefined,
+    }));
     return { results: withTarget, requestedCount: registeredCount, existingCount, refusedCount };
   }
 }
@@ -147,8 +149,6 @@ export class FileBackupsResolver {
 
 /** For `node(id)`. */
 export async function findBackupNode(context: Context, id: number) {
-  const record = may(context.viewer, 'readBackups')
-    ? await context.load(loadBackups, id)
-    : undefined;
+  const record = await context.load(loadBackups, id);
   return record && { ...record, [nodeName]: 'BackupRecord' as const };
 }

@@ -134,13 +134,16 @@ export class RequestBackupInput {
 
   @Field(() => String, {
     nullable: true,
-    description: 'Where to; the default store, if not given.',
+    description:
+      'Where to. If not given: all stores that the policy of a file names; of one without a policy, the default store.',
   })
   store?: string | null;
 
   @Field(() => Boolean, {
     defaultValue: false,
-    description: 'You copy it yourself to upload.path, then call recordBackup with that path.',
+    description:
+      'You copy it yourself to upload.path, then call recordBackup with that path. Of several copies that it owes ' +
+      'you make one, in upload.store; workers make the others if you do not within an hour.',
   })
   direct!: boolean;
 

@@ -1,5 +1,4 @@
 import { Arg, Ctx, FieldResolver, Mutation, Query, Resolver, Root } from 'type-graphql';
-import { may } from '../access/policy.ts';
 import type { Context } from '../api/context.ts';
 import { SafeInt } from '../api/scalars.ts';
 import type { StoreState } from '../storage/contract.ts';
@@ -42,8 +41,8 @@ export class MassStoreResolver {
     nullable: true,
     description: 'Where it lies; for producers and operators.',
   })
-  root(@Ctx() { viewer }: Context, @Root() row: MassStoreRow): string | undefined {
-    return may(viewer, 'readBackups') ? row.root : undefined;
+  root(@Root() row: MassStoreRow): string | undefined {
+    return row.root;
   }
 
   @FieldResolver(() => Boolean, { description: 'The server can use it right now.' })
@@ -56,9 +55,7 @@ export class MassStoreResolver {
     description: 'State in words; for producers and operators.',
   })
   async detail(@Ctx() context: Context, @Root() row: MassStoreRow): Promise<string | undefined> {
-    return may(context.viewer, 'readBackups')
-      ? (await context.load(probeStores, row)).detail
-      : undefined;
+    return (await context.load(probeStores, row)).detail;
   }
 
   @FieldResolver(() => SafeInt, { nullable: true, description: 'Bytes free, if the store tells.' })
@@ -74,7 +71,7 @@ export class MassStoreResolver {
     @Ctx() context: Context,
     @Root() row: MassStoreRow,
   ): Promise<StoreTest | undefined> {
-    return may(context.viewer, 'readBackups') ? context.load(loadTests, row) : undefined;
+    return context.load(loadTests, row);
   }
 
   @Mutation(() => MassStore, {

@@ -1,6 +1,7 @@
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
-import { rows, sql, type RawBuilder } from '../database/sql.ts';
+import { rows, sql } from '../database/sql.ts';
+import { owedStores } from './backups.queries.ts';
 import { requestInTransaction } from './backups.service.ts';
 
 /** A copy that a file owes. */
@@ -8,10 +9,6 @@ export interface OwedCopy {
   readonly fileId: number;
   readonly storeId: number;
 }
-
-/** The stores that a file f owes copies to, as an array: those of its policy, or the one that is meant. */
-export const owedStores = (storeId: number | RawBuilder<unknown>): RawBuilder<unknown> =>
-  sql`coalesce((select p.store_ids from backup_policies p where p.id = f.policy_id), array[${storeId}]::integer[])`;
 
 /** Asks for these copies, store by store; what is under way or confirmed stays as it is. */
 export async function requestCopies(

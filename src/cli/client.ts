@@ -131,7 +131,7 @@ export class Client {
       const what =
         token === undefined
           ? `this needs a token, and there is none: ${way}`
-          : `the token (from ${tokenFrom}) was not accepted by ${url} (${message}): ${way}; --no-token shows none`;
+          : `the token (from ${tokenFrom}) was not accepted by ${url} (${message}): ${way}; --anonymous shows none`;
       return new CliError(exit, what, code);
     }
     if (code.startsWith('GRAPHQL_')) {

@@ -15,8 +15,7 @@ interface GlobalOptions {
   readonly json?: boolean;
   readonly url?: string;
   readonly tokenFile?: string;
-  /** false: --no-token. */
-  readonly token?: boolean;
+  readonly anonymous?: boolean;
 }
 
 /** The options that every command has. */
@@ -25,7 +24,7 @@ export function addGlobalOptions(command: Command): Command {
     .option('--json', 'print JSON lines')
     .option('--url <address>', 'address of the server (SWEEPBOOK_URL)')
     .option('--token-file <file>', 'file that holds the token (SWEEPBOOK_TOKEN_FILE)')
-    .option('--no-token', 'show no token: see what everybody sees');
+    .option('--anonymous', 'show no token: see what everybody sees');
 }
 
 /** A group of commands: the noun. */
@@ -61,6 +60,23 @@ export function runs<Options, Arguments extends unknown[] = []>(
   });
 }
 
+/** Runs work that asks no server: no address, no token, no client. */
+export function runsHere<Options, Arguments extends unknown[] = []>(
+  command: Command,
+  work: (
+    context: Omit<Context, 'client'>,
+    options: Options,
+    ...values: Arguments
+  ) => Promise<ExitCode>,
+): void {
+  command.option('--json', 'print JSON lines').action(async (...given: unknown[]) => {
+    const values = given.slice(0, -2) as Arguments;
+    const options = command.optsWithGlobals<Options & GlobalOptions>();
+    const output = new Output(options.json === true);
+    process.exitCode = await work({ output, signal: stopSignal() }, options, ...values);
+  });
+}
+
 /** The first Ctrl-C asks the command to stop, the second one ends it. */
 function stopSignal(): AbortSignal {
   const controller = new AbortController();
@@ -80,7 +96,7 @@ function clientSettings(options: GlobalOptions): ClientSettings {
     delete environment['SWEEPBOOK_TOKEN'];
     environment['SWEEPBOOK_TOKEN_FILE'] = options.tokenFile;
   }
-  const settings = readClientSettings(environment, options.token !== false);
+  const settings = readClientSettings(environment, options.anonymous !== true);
   if (!/^https?:\/\//.test(settings.url) || !URL.canParse(settings.url)) {
     throw wrongUsage(
       `address ${settings.url}: must be like http://127.0.0.1:4000 (--url or SWEEPBOOK_URL)`,

@@ -1,19 +1,14 @@
 import { Option, type Command } from 'commander';
+import { exportFormats, formats, type ExportFormat } from '../formats/formats.ts';
 import type { Refusal } from './client.ts';
 import { addVerb, runs, wholeNumber, type Context } from './command.ts';
 import { exitCode, wrongUsage, type ExitCode } from './exit-codes.ts';
-import {
-  linesOfList,
-  listFormats,
-  ListReader,
-  splitFormats,
-  type ListFormat,
-} from './list-lines.ts';
+import { linesOfList, ListReader } from './list-lines.ts';
 import { complain } from './print.ts';
 import { WholeFiles } from './whole-files.ts';
 
 interface FilesOptions {
-  readonly format: ListFormat;
+  readonly format: ExportFormat;
   readonly output?: string;
   readonly split?: number;
   readonly chunk?: number;
@@ -32,7 +27,7 @@ export function addFilesCommand(noun: Command, collection: string): void {
   const command = addVerb(noun, 'files <name>', 'the list of its files, as a job reads it')
     .addOption(
       new Option('--format <format>', 'txt = one access URL a line; --json is the same as jsonl')
-        .choices(listFormats)
+        .choices(exportFormats)
         .default('txt'),
     )
     .option('--output <file>', 'write there, whole or not at all; with --split NAME-1, NAME-2, …')
@@ -68,7 +63,7 @@ interface ListName {
 function demandFitting({ format, print0, split, chunk, output }: FilesOptions): void {
   if (print0 && format !== 'txt') throw wrongUsage('--print0 goes with --format txt');
   const isMany = split !== undefined && chunk === undefined;
-  if (isMany && !splitFormats.includes(format)) {
+  if (isMany && !formats[format].holdsChunks) {
     throw wrongUsage(`a ${format} document holds one chunk: ask for each with --chunk`);
   }
   if (isMany && format === 'txt' && output === undefined) {
@@ -165,7 +160,7 @@ async function toFiles(
 }
 
 /** list.tcl → list-1.tcl; a name without an ending gets that of the format. */
-function numbered(name: string, number: number, format: ListFormat): string {
+export function numbered(name: string, number: number, format: string): string {
   const ending = `.${format}`;
   const stem = name.endsWith(ending) ? name.slice(0, -ending.length) : name;
   return `${stem}-${number}${ending}`;

@@ -13,7 +13,7 @@ export interface Hashed {
   readonly sha256: string;
 }
 
-const chunkBytes = 4 * 1024 * 1024;
+const mostChunkBytes = 4 * 1024 * 1024;
 
 /** Size and checksums in one pass; CliError when the file changes while it is read. */
 export async function hashFile(
@@ -26,6 +26,8 @@ export async function hashFile(
     const before = await file.stat();
     const adler32 = (await createAdler32()).init();
     const sha256 = createHash('sha256');
+    // Large buffers for a small file would cost more than its bytes do.
+    const chunkBytes = Math.min(mostChunkBytes, Math.max(65_536, before.size + 1));
     // Two buffers: one is filled while the other is hashed.
     const buffers = [Buffer.allocUnsafe(chunkBytes), Buffer.allocUnsafe(chunkBytes)] as const;
     let doneBytes = 0;

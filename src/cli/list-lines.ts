@@ -1,21 +1,6 @@
 import { messageOf } from '../errors.ts';
+import type { ExportFormat } from '../formats/formats.ts';
 import { CliError, exitCode } from './exit-codes.ts';
-
-/** The formats of lists that the server writes. */
-export const listFormats = [
-  'txt',
-  'jsonl',
-  'csv',
-  'tcl',
-  'rdataframe',
-  'coffea',
-  'metalink',
-  'runs',
-] as const;
-export type ListFormat = (typeof listFormats)[number];
-
-/** Formats whose lines can be told apart into chunks. */
-export const splitFormats: readonly ListFormat[] = ['txt', 'jsonl', 'csv', 'tcl'];
 
 /** What a list says of itself at its end. */
 export interface Summary {
@@ -33,14 +18,14 @@ export interface ListLine {
 
 /** Watches a list go by: which line belongs to which chunk, and whether the count at the end is right. */
 export class ListReader {
-  private readonly format: ListFormat;
+  private readonly format: ExportFormat;
   private files = 0;
   private told: number | undefined;
   private chunk: number | undefined;
   private selected: string | undefined;
   private whole = '';
 
-  constructor(format: ListFormat) {
+  constructor(format: ExportFormat) {
     this.format = format;
   }
 

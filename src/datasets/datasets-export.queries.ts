@@ -3,6 +3,7 @@ import { visibleDataset } from '../access/visibility.ts';
 import type { Db } from '../database/orm.ts';
 import { allOf, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts';
 import type { Place } from '../events/events.queries.ts';
+import type { FileFacts, RunDetail } from '../formats/list.ts';
 
 /** A time, or an exact place in the log. */
 export type Moment = Date | Place;
@@ -18,40 +19,15 @@ export interface ListFilter {
   readonly asOf?: Moment | undefined;
 }
 
-/** What is told of the runs of a file: nothing, their numbers, or all that adds up. */
-export type RunDetail = 'none' | 'numbers' | 'facts';
-
 /** A file of a list with what a job needs to open it. */
-export interface ExportRow {
+export interface ExportRow extends FileFacts {
   readonly fileId: number;
-  readonly lfn: string;
-  readonly sizeBytes: number;
-  readonly eventCount: number | null;
-  readonly adler32: string;
-  readonly sha256: string | null;
   readonly storeId: number | null;
   readonly storeKey: string | null;
   /** Only where there is no confirmed copy: the backup was waived, or is not made yet. */
   readonly replicaPath: string | null;
   /** Whether it was added in the time that is asked for. */
   readonly isIn: boolean;
-  /** When it came into the dataset; null = not asked for. */
-  readonly addedAt: Date | null;
-  /** Numbers of its runs, in order; null = not asked for. */
-  readonly runs: number[] | null;
-  /** Those that fit the filter; null = there is none. */
-  readonly fittingRuns: number[] | null;
-  readonly runFacts: RunFact[] | null;
-}
-
-/** A run of a file that fits the filter. */
-export interface RunFact {
-  readonly source: string;
-  readonly number: number;
-  readonly events: number | null;
-  /** 1/pb */
-  readonly luminosity: number | null;
-  readonly conditions: string | null;
 }
 
 /** A dataset in the state that a list tells. */

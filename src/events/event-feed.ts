@@ -32,6 +32,8 @@ export class EventFeed {
   private floor: Place = { xid: '0', id: 0 };
   private head: Place = { xid: '0', id: 0 };
   private timer: NodeJS.Timeout | undefined;
+  /** Questions of followers, under way. */
+  private readonly asking = new Set<Promise<unknown>>();
   private reading: Promise<void> | undefined;
   private ringAgain = false;
   private readAt = 0;
@@ -134,11 +136,12 @@ export class EventFeed {
     wants: (line: EventRow) => boolean,
     signal: AbortSignal,
   ): AsyncGenerator<EventRow, void, void> {
-    let at = after ?? (await currentPlace(this.db.fork()));
+    if (this.closed) return;
+    let at = after ?? (await this.ask(currentPlace(this.db.fork())));
     while (!signal.aborted && !this.closed) {
       const floor = this.floor;
       if (isAfter(floor, at)) {
-        const page = await eventsAfter(this.db.fork(), at, pageSize);
+        const page = await this.ask(eventsAfter(this.db.fork(), at, pageSize));
         for (const line of page) {
           if (signal.aborted) return;
           at = line;
@@ -185,6 +188,13 @@ export class EventFeed {
     clearTimeout(this.timer);
     for (const { wakeUp } of this.sleepers) wakeUp();
     await this.reading;
+    // A pool that is closed while somebody waits for a connection would never end.
+    await Promise.allSettled(this.asking);
+  }
+
+  private async ask<T>(question: Promise<T>): Promise<T> {
+    this.asking.add(question);
+    return question.finally(() => this.asking.delete(question));
   }
 }
 

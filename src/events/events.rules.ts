@@ -19,10 +19,10 @@ export const eventKinds = [
   'REPLICA_STATUS',
   'COPY_SUSPICION',
   'IMPORT_STATUS',
+  'POOL_COPY_STATUS',
   'PUBLICATION_STATUS',
   'DATASET_SHARED',
   'DATASET_UNSHARED',
-  'POOL_COPY_STATUS',
 ] as const;
 
 export type EventKind = (typeof eventKinds)[number];
@@ -35,8 +35,8 @@ const kindsOfProduction: ReadonlySet<EventKind> = new Set([
   'INCIDENT_STATUS',
   'REPLICA_STATUS',
   'IMPORT_STATUS',
-  'PUBLICATION_STATUS',
   'POOL_COPY_STATUS',
+  'PUBLICATION_STATUS',
 ] as const);
 /** Whether others than production may see lines of this kind. */
 export const isForAll = (kind: EventKind): boolean => !kindsOfProduction.has(kind);

@@ -1,5 +1,4 @@
 import { Ctx, FieldResolver, Resolver, Root } from 'type-graphql';
-import { may } from '../access/policy.ts';
 import { inOrder, type Context } from '../api/context.ts';
 import type { RunRow } from '../runs/runs.queries.ts';
 import { RunType } from '../runs/runs.schema.ts';
@@ -23,7 +22,6 @@ export class RunProductionResolver {
     @Ctx() context: Context,
     @Root() run: RunRow,
   ): Promise<RunProduction | undefined> {
-    if (!may(context.viewer, 'readProduction')) return undefined;
     const row = await context.load(loadProduction, run.id);
     return (
       row && {

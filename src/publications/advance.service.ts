@@ -1,4 +1,5 @@
-import { owedStores, requestOwed } from '../backups/owed-copies.service.ts';
+import { owedStores } from '../backups/backups.queries.ts';
+import { requestOwed } from '../backups/owed-copies.service.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import { changedRows, firstRow, rows, sql } from '../database/sql.ts';

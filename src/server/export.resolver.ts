@@ -4,7 +4,7 @@ import type { ContainerRow } from '../containers/containers.queries.ts';
 import { ContainerType } from '../containers/containers.schema.ts';
 import type { DatasetRow } from '../datasets/datasets.queries.ts';
 import { DatasetType } from '../datasets/datasets.schema.ts';
-import type { ExportFormat as FormatName } from './export/formats.ts';
+import type { ExportFormat as FormatName } from '../formats/formats.ts';
 
 const ExportFormat = enumType<Uppercase<FormatName>>(
   'ExportFormat',

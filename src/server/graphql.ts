@@ -1,4 +1,9 @@
-import { ApolloServer, HeaderMap, type ApolloServerPlugin } from '@apollo/server';
+import {
+  ApolloServer,
+  HeaderMap,
+  type ApolloServerPlugin,
+  type GraphQLResponse,
+} from '@apollo/server';
 import {
   ApolloServerPluginCacheControlDisabled,
   ApolloServerPluginLandingPageDisabled,
@@ -22,6 +27,22 @@ function asBadRequest(error: unknown): unknown {
   });
 }
 
+/**
+ * A document that does not parse or is not valid, or values that do not fit it. GraphQL over HTTP (6.4.1) has 200 for it
+ * in application/json, where a status may be that of a proxy, and 400 in application/graphql-response+json.
+ */
+function isRefusedDocument({ http, body }: GraphQLResponse): boolean {
+  return (
+    http.status === 400 &&
+    body.kind === 'single' &&
+    !('data' in body.singleResult) &&
+    body.singleResult.errors?.[0]?.extensions?.['code'] === 'BAD_USER_INPUT'
+  );
+}
+
+const takesResponseType = (headers: HeaderMap | undefined): boolean =>
+  headers?.get('accept')?.includes('application/graphql-response+json') === true;
+
 /** Apollo, with the same limits and the same errors as the WebSocket road. */
 export function makeApollo(
   schema: GraphQLSchema,
@@ -44,7 +65,11 @@ export function makeApollo(
           // formatError is not told whose error it is.
           for (const error of errors) contexts.set(error, contextValue);
         },
-        async willSendResponse({ response, contextValue }) {
+        async willSendResponse({ request, response, contextValue }) {
+          const isAsked = typeof request.query === 'string';
+          if (isAsked && isRefusedDocument(response) && !takesResponseType(request.http?.headers)) {
+            response.http.status = 200;
+          }
           response.http.headers.set('cache-control', 'no-store');
           response.http.headers.set('x-request-id', contextValue.requestId);
         },

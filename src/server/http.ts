@@ -22,6 +22,7 @@ import { serveGraphiql } from './graphiql.ts';
 import { makeApollo } from './graphql.ts';
 import { fastHeader, fastRoad } from './fast-road.ts';
 import { FastReads, type AskedQuery } from './fast-reads.ts';
+import { guarded } from './guarded.ts';
 import { serveHealth } from './health.ts';
 import { serveManifests } from './imports/routes.ts';
 import type { Introspection } from './introspection.ts';
@@ -53,7 +54,7 @@ export interface RunningServer {
 /** Starts listening; all roads in stand here. */
 export async function serveHttp(means: Means, options: HttpOptions): Promise<RunningServer> {
   const { log } = options;
-  const schema = audited(makeSchema());
+  const schema = audited(guarded(makeSchema()));
   const apollo = makeApollo(schema, options.introspection, log);
   await apollo.start();
   const viewers = new WeakMap<FastifyRequest, Viewer>();

@@ -1,9 +1,9 @@
 import 'reflect-metadata';
 import type { GraphQLSchema } from 'graphql';
 import { Arg, buildSchemaSync, Ctx, ID, Query, Resolver } from 'type-graphql';
-import { GroupResolver } from '../access/groups.resolver.ts';
 import { AuditTrailResolver } from '../access/audit-trail.resolver.ts';
 import { IdentityResolver } from '../access/identities.resolver.ts';
+import { GroupResolver } from '../access/groups.resolver.ts';
 import { TokenResolver, ViewerResolver } from '../access/tokens.resolver.ts';
 import type { Context } from '../api/context.ts';
 import { NodeType, readNodeId } from '../api/node.ts';
@@ -94,9 +94,6 @@ import {
   ImportMutations,
   ImportResolver,
 } from '../imports/imports.resolver.ts';
-import { PublicationProgressResolver } from '../publications/publication-progress.resolver.ts';
-import { PublicationMutations } from '../publications/publications.mutations.ts';
-import { findPublicationNode, PublicationResolver } from '../publications/publications.resolver.ts';
 import {
   DatasetLocalityResolver,
   FileLocalityResolver,
@@ -104,6 +101,9 @@ import {
 } from '../pools/pools.resolver.ts';
 import { findStageNode, StageMutations, StageResolver } from '../pools/stages.resolver.ts';
 import { StageProgressResolver } from '../pools/stage-progress.resolver.ts';
+import { PublicationProgressResolver } from '../publications/publication-progress.resolver.ts';
+import { PublicationMutations } from '../publications/publications.mutations.ts';
+import { findPublicationNode, PublicationResolver } from '../publications/publications.resolver.ts';
 import { BackupProgressResolver } from '../sweeps/backup-progress.resolver.ts';
 import { SweepResolver } from '../sweeps/sweeps.resolver.ts';
 import { ContainerExportResolver, ExportResolver } from './export.resolver.ts';
@@ -142,10 +142,10 @@ class NodeResolver {
         return findSuspicionNode(context, key.id);
       case 'Import':
         return findImportNode(context, key.id);
-      case 'Publication':
-        return findPublicationNode(context, key.id);
       case 'StageRequest':
         return findStageNode(context, key.id);
+      case 'Publication':
+        return findPublicationNode(context, key.id);
     }
   }
 }
@@ -240,11 +240,6 @@ const importResolvers = [
   FollowRuleResolver,
   FollowedDatasetResolver,
 ];
-const publicationResolvers = [
-  PublicationResolver,
-  PublicationMutations,
-  PublicationProgressResolver,
-];
 const poolResolvers = [
   PoolResolver,
   FileLocalityResolver,
@@ -252,6 +247,11 @@ const poolResolvers = [
   StageResolver,
   StageMutations,
   StageProgressResolver,
+];
+const publicationResolvers = [
+  PublicationResolver,
+  PublicationMutations,
+  PublicationProgressResolver,
 ];
 const exportResolvers = [ExportResolver, ContainerExportResolver];
 

@@ -8,8 +8,7 @@ import {
   type Claim,
 } from '../backups/attempts.service.ts';
 import { askingOf, levelOf } from '../backups/backups.rules.ts';
-import { requestInTransaction } from '../backups/backups.service.ts';
-import { getMassStore } from '../backups/mass-stores.service.ts';
+import { requestInTransaction, storeOfCopy } from '../backups/backups.service.ts';
 import { awaitTape } from '../backups/tape.service.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
@@ -105,7 +104,7 @@ export async function recordBackup(
   input: RecordBackup,
 ): Promise<{ backupId: number; changed: boolean }> {
   demand(viewer, 'backUp');
-  const row = await getMassStore(means.db, input.store);
+  const row = await storeOfCopy(means.db, input.lfn, input.store);
   const store = means.stores.of(row);
   const record = await ensureRecord(means, viewer, input.lfn, row.id);
   if (record.status === 'CONFIRMED' || record.awaitsTape) {

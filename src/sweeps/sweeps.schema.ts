@@ -50,7 +50,7 @@ export class RecordBackupInput {
 
   @Field(() => String, {
     nullable: true,
-    description: 'The mass store; the default one, if not given.',
+    description: 'The mass store; the one that requestBackup told, if not given.',
   })
   store?: string | null;
 

@@ -1,5 +1,6 @@
 import { demand, type Viewer } from '../access/policy.ts';
-import { owedStores, requestCopies, type OwedCopy } from '../backups/owed-copies.service.ts';
+import { owedStores } from '../backups/backups.queries.ts';
+import { requestCopies, type OwedCopy } from '../backups/owed-copies.service.ts';
 import { getMassStore } from '../backups/mass-stores.service.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';

@@ -204,6 +204,11 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
   deleteFollowRule: { may: importers, ask: () => '(id: "999") { changed }' },
   cancelImport: { may: importers, ask: () => '(input: { import: "999" }) { changed }' },
   retryImport: { may: importers, ask: () => '(import: "999") { changed }' },
+  stageFiles: {
+    may: tokenHolders,
+    ask: () => '(input: { lfns: ["/x"], pool: "none" }) { changed }',
+  },
+  releaseStage: { may: tokenHolders, ask: () => '(input: { request: "999" }) { changed }' },
   requestPublication: {
     may: tokenHolders,
     ask: () => '(input: { name: "x", description: "x", files: [{ path: "/x" }] }) { changed }',
@@ -225,11 +230,6 @@ const mutations: Record<string, Row | { foreign: Row; own: Row }> = {
   removeGroup: { may: operators, ask: () => '(name: "nobody")' },
   shareDataset: shareOf,
   unshareDataset: shareOf,
-  stageFiles: {
-    may: tokenHolders,
-    ask: () => '(input: { lfns: ["/x"], pool: "none" }) { changed }',
-  },
-  releaseStage: { may: tokenHolders, ask: () => '(input: { request: "999" }) { changed }' },
   checkSuspiciousCopy: { may: operators, ask: () => '(id: "x") { changed }' },
   createToken: { may: admins, ask: () => '(input: { principal: "x", roles: [USER] }) { token }' },
   rotateToken: { may: admins, ask: () => '(input: { prefix: "000000000000" }) { token }' },
@@ -314,8 +314,6 @@ beforeAll(async () => {
       `insert into stage_requests (pool_id, principal, digest, file_count, size_bytes, pin_seconds) values (1, $1, '', 1, 1, 1)`,
       [`somebody-${role}`],
     );
-  }
-  for (const role of roles) {
     await server.database.sql(`
       insert into publications (dataset_name, requested_by, description, store_id, merge_tool, wanted_bytes, file_count, size_bytes)
       select 'policy-${role}', 'somebody-${role}', 'x', min(id), 'TAR', 1, 1, 1 from mass_stores`);

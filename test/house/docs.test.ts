@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { errorCodes } from '../../src/errors.ts';
+import { accessText } from '../../scripts/access-text.ts';
 import { closeCodes } from '../../src/server/websocket.ts';
 
 const text = readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8');
@@ -12,4 +13,9 @@ test('every refusal code is documented, and no other', () => {
 
 test('every close code of WebSockets is documented', () => {
   for (const code of Object.values(closeCodes)) expect(text).toContain(`| ${code} |`);
+});
+
+test('docs/access.md is what the policy says', () => {
+  const written = readFileSync(new URL('../../docs/access.md', import.meta.url), 'utf8');
+  expect(written, 'run "npm run access" and commit docs/access.md').toBe(accessText());
 });

@@ -66,6 +66,8 @@ test.each([
   ['worker', 'server'],
   ['cli', 'database'],
   ['server', 'cli'],
+  ['cli', 'server'],
+  ['formats', 'database'],
 ])('the check finds %s that knows %s', (left, right) => {
   const said = lint({
     [`src/${left}/one.ts`]: importing('two', `../${right}/two.ts`),
@@ -88,6 +90,7 @@ test.each([
   ['server', 'notices'],
   ['worker', 'suspicions'],
   ['worker', 'storage'],
+  ['cli', 'formats'],
 ])('the check lets %s know %s', (left, right) => {
   const said = lint({
     [`src/${left}/one.ts`]: importing('two', `../${right}/two.ts`),

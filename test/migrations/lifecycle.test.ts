@@ -25,11 +25,11 @@ import {
   runVerdicts,
 } from '../../src/runs/runs.rules.ts';
 import { noticeKinds, webhookScopes, webhookStatuses } from '../../src/notices/webhooks.rules.ts';
+import { poolCopyStatuses, poolCopySteps } from '../../src/pools/pools.rules.ts';
 import {
   publicationStatuses,
   publicationSteps,
 } from '../../src/publications/publications.rules.ts';
-import { poolCopyStatuses, poolCopySteps } from '../../src/pools/pools.rules.ts';
 import { suspicionStates, suspicionSteps } from '../../src/suspicions/suspicions.rules.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 
@@ -49,8 +49,8 @@ test.each<[string, readonly Step<string>[]]>([
   ['incident', incidentSteps],
   ['suspicion', suspicionSteps],
   ['import', importSteps],
-  ['publication', publicationSteps],
   ['pool copy', poolCopySteps],
+  ['publication', publicationSteps],
 ])('the database knows the steps of a %s that the rules know', async (noun, steps) => {
   const rows = await database.sql<{ step: string }>(
     `select from_state || ' > ' || to_state as step from lifecycle where noun = $1`,
@@ -67,8 +67,8 @@ test('the database knows no other noun with a life', async () => {
     'dataset',
     'import',
     'incident',
-    'publication',
     'pool copy',
+    'publication',
     'replica',
     'run',
     'suspicion',
@@ -106,8 +106,8 @@ test.each<[string, string, readonly string[]]>([
   ['suspicions', 'state', suspicionStates],
   ['imports', 'status', importStatuses],
   ['import_files', 'status', importFileStatuses],
-  ['publications', 'status', publicationStatuses],
   ['pool_copies', 'status', poolCopyStatuses],
+  ['publications', 'status', publicationStatuses],
   ['webhooks', 'kinds', noticeKinds],
   ['webhooks', 'scope', webhookScopes],
   ['webhooks', 'status', webhookStatuses],

@@ -1,6 +1,7 @@
 import { containerPlants } from './container-plants.ts';
 import { backup, dataset, file, incident, merge, replica, run } from './world.ts';
 import { importPlants } from './imports.world.ts';
+import { poolPlants } from './pools.world.ts';
 import { publicationPlants } from './publications.world.ts';
 import { suspicionPlants } from './suspicions.world.ts';
 
@@ -384,6 +385,7 @@ export const plants: Readonly<Record<string, readonly [string, RegExp]>> = {
     /^I4: incident \d+: event \d+ goes from OPEN to CLOSED, and it was UNDONE$/,
   ],
   ...suspicionPlants,
+  ...poolPlants,
   ...importPlants,
   ...publicationPlants,
 };

@@ -1,5 +1,6 @@
 import type { TestDatabase } from '../support/database.ts';
 import { importSteps } from './imports.world.ts';
+import { poolSteps } from './pools.world.ts';
 import { publicationWorld } from './publications.world.ts';
 import { suspicionSteps } from './suspicions.world.ts';
 
@@ -200,6 +201,7 @@ const steps: readonly string[] = [
   restored('/merged/back'),
   ...suspicionSteps,
   ...importSteps,
+  ...poolSteps,
   ...publicationWorld,
 ];
 

@@ -5,6 +5,7 @@ import { eventChecks } from './invariants-of-events.ts';
 import { importChecks } from './invariants-of-imports.ts';
 import { publicationChecks } from './invariants-of-publications.ts';
 import { incidentChecks } from './invariants-of-incidents.ts';
+import { poolChecks } from './invariants-of-pools.ts';
 
 /** Findings of one check that are told; the rest is counted. */
 const mostTold = 20;
@@ -15,6 +16,7 @@ export const allChecks: readonly Check[] = [
   ...containerChecks,
   ...incidentChecks,
   ...importChecks,
+  ...poolChecks,
   ...publicationChecks,
 ];
 

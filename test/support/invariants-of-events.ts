@@ -69,20 +69,20 @@ const lives: readonly Life[] = [
     steps: importSteps,
   },
   {
-    noun: 'publication',
-    table: 'publications',
-    status: 'status',
-    id: `(facts ->> 'publicationId')::bigint`,
-    kind: 'PUBLICATION_STATUS',
-    steps: publicationSteps,
-  },
-  {
     noun: 'pool copy',
     table: 'pool_copies',
     status: 'status',
     id: `(facts ->> 'poolCopyId')::bigint`,
     kind: 'POOL_COPY_STATUS',
     steps: poolCopySteps,
+  },
+  {
+    noun: 'publication',
+    table: 'publications',
+    status: 'status',
+    id: `(facts ->> 'publicationId')::bigint`,
+    kind: 'PUBLICATION_STATUS',
+    steps: publicationSteps,
   },
 ];
 

@@ -9,8 +9,9 @@ import {
   type ListFilter,
 } from '../../datasets/datasets-export.queries.ts';
 import { SweepbookError } from '../../errors.ts';
-import { Luminosity, type ExportFile, type ListFacts, type ListTotals } from './format.ts';
-import { formats } from './formats.ts';
+import { formats } from '../../formats/formats.ts';
+import type { ExportFile, ListFacts } from '../../formats/list.ts';
+import { Splitter, Tally } from '../../formats/tally.ts';
 import { openUrls } from './online.ts';
 import type { ExportParameters } from './parameters.ts';
 
@@ -21,46 +22,6 @@ export interface ExportList {
   readonly parameters: ExportParameters;
   /** What of the parameters goes for files; moments of a container have chosen its datasets. */
   readonly filter: ListFilter;
-}
-
-/** Cuts a list into chunks of at most so many events; no file is cut, so a larger one is a chunk of its own. */
-class Splitter {
-  private readonly most: number;
-  private events = 0;
-  chunk = 0;
-
-  constructor(most: number) {
-    this.most = most;
-  }
-
-  chunkOf({ lfn, eventCount }: ExportFile): number {
-    if (eventCount === null) throw new Error(`${lfn} has no event count`);
-    if (this.chunk === 0 || this.events + eventCount > this.most) {
-      this.chunk++;
-      this.events = 0;
-    }
-    this.events += eventCount;
-    return this.chunk;
-  }
-}
-
-/** What has been written of a list so far. */
-export class Tally {
-  files = 0;
-  events = 0;
-  chunks: number | undefined;
-  readonly luminosity = new Luminosity();
-
-  add(file: ExportFile): void {
-    this.files++;
-    this.events += file.eventCount ?? 0;
-    if (file.runFacts) this.luminosity.add(file.runFacts);
-  }
-
-  get totals(): ListTotals {
-    const { files, events, chunks, luminosity } = this;
-    return { files, events, chunks, luminosity: luminosity.value };
-  }
 }
 
 /**

@@ -4,7 +4,7 @@ import { badInput, SweepbookError } from '../../errors.ts';
 import { readPlace } from '../../events/events.queries.ts';
 import { accessProtocols, type AccessProtocol } from '../../pools/pools.rules.ts';
 import { parseRunRanges } from '../../runs/runs.rules.ts';
-import { exportFormats, formats, type ExportFormat } from './formats.ts';
+import { exportFormats, formats, type ExportFormat } from '../../formats/formats.ts';
 
 /** What is asked of an export, checked. */
 export interface ExportParameters {

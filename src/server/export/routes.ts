@@ -12,9 +12,10 @@ import {
 import { badInput, SweepbookError } from '../../errors.ts';
 import { currentPlace, writePlace } from '../../events/events.queries.ts';
 import { chosenEncoding } from './encoding.ts';
-import type { ListFacts } from './format.ts';
-import { formats } from './formats.ts';
-import { listText, Tally, type ExportList } from './list-text.ts';
+import type { ListFacts } from '../../formats/list.ts';
+import { formats } from '../../formats/formats.ts';
+import { Tally } from '../../formats/tally.ts';
+import { listText, type ExportList } from './list-text.ts';
 import { demandOnline } from './online.ts';
 import { readParameters, type ExportParameters } from './parameters.ts';
 import { RunningExports, sendList } from './send.ts';

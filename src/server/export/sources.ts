@@ -13,7 +13,7 @@ import {
 import { findDataset } from '../../datasets/datasets.queries.ts';
 import { SweepbookError } from '../../errors.ts';
 import type { Place } from '../../events/events.queries.ts';
-import type { ListFacts } from './format.ts';
+import type { ListFacts } from '../../formats/list.ts';
 
 /** What a list is made of: datasets, of which each file is listed once. */
 export interface ListSource {

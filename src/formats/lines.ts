@@ -1,4 +1,4 @@
-import { placeOf, type ExportFile, type Format, type ListTotals } from './format.ts';
+import { placeOf, type ExportFile, type Format, type ListTotals } from './list.ts';
 
 /** "# sweepbook: 12 files", with the chunks of a list that is split. */
 export const countLine = ({ files, chunks }: ListTotals) =>
@@ -30,6 +30,7 @@ export const lineFormats: Readonly<Record<LineFormat, Format>> = {
   txt: {
     contentType: 'text/plain; charset=utf-8',
     detail: 'none',
+    tells: { events: false, checksums: false },
     holdsChunks: true,
     needsTree: false,
     writer: () => {
@@ -44,13 +45,17 @@ export const lineFormats: Readonly<Record<LineFormat, Format>> = {
   jsonl: {
     contentType: 'application/x-ndjson; charset=utf-8',
     detail: 'numbers',
+    tells: { events: true, checksums: true },
     holdsChunks: true,
     needsTree: false,
     writer: () => ({
       head: () => '',
       file: (file) => {
         const { chunk, lfn, url, sizeBytes, eventCount, adler32, sha256, runs } = file;
-        const checksums = sha256 === null ? { adler32 } : { adler32, sha256 };
+        const checksums = {
+          ...(adler32 === null ? {} : { adler32 }),
+          ...(sha256 === null ? {} : { sha256 }),
+        };
         const line = {
           chunk,
           lfn,
@@ -68,6 +73,7 @@ export const lineFormats: Readonly<Record<LineFormat, Format>> = {
   csv: {
     contentType: 'text/csv; charset=utf-8',
     detail: 'numbers',
+    tells: { events: true, checksums: true },
     holdsChunks: true,
     needsTree: false,
     writer: () => {

@@ -5,7 +5,7 @@ import {
   type ListFacts,
   type ListTotals,
   type Writer,
-} from './format.ts';
+} from './list.ts';
 
 /** A JSON number that ROOT reads as double: it takes those without a point for 32-bit integers. */
 export function floatText(value: number): string {
@@ -78,7 +78,7 @@ function metalinkFile(file: ExportFile): string {
   const lines = [
     ` <file name="${xmlText(file.lfn.slice(1))}">`,
     `  <identity>${xmlText(file.lfn)}</identity>`,
-    `  <hash type="adler32">${file.adler32}</hash>`,
+    ...(file.adler32 === null ? [] : [`  <hash type="adler32">${file.adler32}</hash>`]),
     ...(file.sha256 === null ? [] : [`  <hash type="sha-256">${file.sha256}</hash>`]),
     `  <size>${file.sizeBytes}</size>`,
     ...(file.url === null ? [] : [`  <url priority="1">${xmlText(asUrl(file.url))}</url>`]),
@@ -115,6 +115,7 @@ export const documentFormats: Readonly<Record<DocumentFormat, Format>> = {
   rdataframe: {
     ...json,
     detail: 'facts',
+    tells: { events: true, checksums: false },
     needsTree: true,
     writer: (list) => ({
       head: () =>
@@ -126,6 +127,7 @@ export const documentFormats: Readonly<Record<DocumentFormat, Format>> = {
   coffea: {
     ...json,
     detail: 'facts',
+    tells: { events: true, checksums: false },
     needsTree: true,
     ending: '.root',
     writer: (list) => {
@@ -140,6 +142,7 @@ export const documentFormats: Readonly<Record<DocumentFormat, Format>> = {
   metalink: {
     contentType: 'application/metalink4+xml; charset=utf-8',
     detail: 'none',
+    tells: { events: false, checksums: true },
     holdsChunks: false,
     needsTree: false,
     writer: () => ({
@@ -150,5 +153,11 @@ export const documentFormats: Readonly<Record<DocumentFormat, Format>> = {
       tail: ({ files }) => `<!-- sweepbook: ${files} files -->\n</metalink>\n`,
     }),
   },
-  runs: { ...json, detail: 'numbers', needsTree: false, writer: runMask },
+  runs: {
+    ...json,
+    detail: 'numbers',
+    tells: { events: false, checksums: false },
+    needsTree: false,
+    writer: runMask,
+  },
 };

@@ -1,5 +1,11 @@
-import type { RunFact } from '../../datasets/datasets-export.queries.ts';
-import { Luminosity, placeOf, type ExportFile, type Format, type ListFacts } from './format.ts';
+import {
+  Luminosity,
+  placeOf,
+  type ExportFile,
+  type Format,
+  type ListFacts,
+  type RunFact,
+} from './list.ts';
 import { ChunkLines, countLine } from './lines.ts';
 
 /**
@@ -50,6 +56,7 @@ function comment(file: ExportFile): string {
 export const tcl: Format = {
   contentType: 'text/x-tcl; charset=utf-8',
   detail: 'facts',
+  tells: { events: true, checksums: false },
   holdsChunks: true,
   needsTree: false,
   writer: (list: ListFacts) => {

@@ -1,5 +1,5 @@
 import { documentFormats } from './documents.ts';
-import type { Format } from './format.ts';
+import type { Format } from './list.ts';
 import { lineFormats } from './lines.ts';
 import { tcl } from './tcl.ts';
 

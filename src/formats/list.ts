@@ -1,7 +1,35 @@
-import type { ExportRow, RunDetail, RunFact } from '../../datasets/datasets-export.queries.ts';
+/** What is told of the runs of a file: nothing, their numbers, or all that adds up. */
+export type RunDetail = 'none' | 'numbers' | 'facts';
 
-/** A file as exports tell it. */
-export interface ExportFile extends ExportRow {
+/** A run of a file that fits the filter. */
+export interface RunFact {
+  readonly source: string;
+  readonly number: number;
+  readonly events: number | null;
+  /** 1/pb */
+  readonly luminosity: number | null;
+  readonly conditions: string | null;
+}
+
+/** What is known of a file, wherever from. */
+export interface FileFacts {
+  readonly lfn: string;
+  readonly sizeBytes: number;
+  readonly eventCount: number | null;
+  /** null = it was not read. */
+  readonly adler32: string | null;
+  readonly sha256: string | null;
+  /** When it came into the dataset; null = not asked for. */
+  readonly addedAt: Date | null;
+  /** Numbers of its runs, in order; null = not asked for. */
+  readonly runs: number[] | null;
+  /** Those that fit the filter; null = there is none. */
+  readonly fittingRuns: number[] | null;
+  readonly runFacts: RunFact[] | null;
+}
+
+/** A file as lists tell it. */
+export interface ExportFile extends FileFacts {
   /** What a job opens; null = no copy of it is known, as happens before a dataset is published. */
   readonly url: string | null;
   /** Number of its chunk, from 1; undefined = the list is not split. */
@@ -48,6 +76,8 @@ export interface Format {
   readonly contentType: string;
   /** What is read of the runs of each file. */
   readonly detail: RunDetail;
+  /** What of the bytes it tells, so that nothing else need be read. */
+  readonly tells: { readonly events: boolean; readonly checksums: boolean };
   /** A stream of it can hold several chunks; of other formats one chunk is one document. */
   readonly holdsChunks: boolean;
   readonly needsTree: boolean;

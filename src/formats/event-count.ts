@@ -1,0 +1,157 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import type { Piscina } from 'piscina';
+import { badInput, messageOf, SweepbookError, systemCode } from '../errors.ts';
+import type { RootAnswer, RootTask } from './root-events.thread.ts';
+
+/** How many events a file holds, and who says so. */
+export interface EventCount {
+  /** null = not known: it is no ROOT file, and no command counts. */
+  readonly events: number | null;
+  /** The tree that was counted; null = it was not counted by its tree. */
+  readonly tree: string | null;
+}
+
+export interface CountOptions {
+  /** Name of the TTree or RNTuple, with its folders: "Events", "ntuples/hits"; undefined = the only one in the file. */
+  readonly tree?: string | undefined;
+  /** What prints the number of events, as program and arguments; {file} stands for the path. Never a shell. */
+  readonly command?: readonly string[] | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const longestMs = 60_000;
+const mostTrees = 20;
+
+/**
+ * Counts the events of a file of this host: by the command if there is one, else as ROOT files tell it themselves.
+ * Errors: BAD_USER_INPUT when it is not clear which tree is meant (facts.trees), SOURCE_UNREADABLE when the file or
+ * the answer of the command cannot be read.
+ */
+export async function countEvents(path: string, options: CountOptions = {}): Promise<EventCount> {
+  const { tree, command, signal } = options;
+  signal?.throwIfAborted();
+  if (command) return { events: await countByCommand(path, command, signal), tree: null };
+  if (!(await isRootFile(path))) return { events: null, tree: null };
+  const answer = await askThread({ path, tree }, signal);
+  switch (answer.outcome) {
+    case 'COUNTED':
+      return { events: answer.events, tree: answer.tree };
+    case 'UNCLEAR':
+      throw unclear(path, tree, answer.trees);
+    case 'BROKEN':
+      throw unreadable(path, `is no whole ROOT file: ${answer.why}`);
+    case 'NO_READER':
+      throw unreadable(
+        path,
+        `what reads ROOT files (jsroot) cannot be loaded: install it, or name a command that counts; ${answer.why}`,
+      );
+  }
+}
+
+/** "dump {file}" as program and arguments: words with blanks stand in quotes. BAD_USER_INPUT otherwise. */
+export function commandWords(text: string): string[] {
+  const pattern = /\s*(?:"([^"]*)"|'([^']*)'|([^\s"']+))(?=\s|$)/y;
+  const words: string[] = [];
+  while (pattern.lastIndex < text.trimEnd().length) {
+    const found = pattern.exec(text);
+    if (!found) throw badInput('command', text, 'words, those with blanks in quotes');
+    words.push(found[1] ?? found[2] ?? found[3] ?? '');
+  }
+  if (words.length > 1 && words.slice(1).some((word) => word.includes('{file}'))) return words;
+  throw badInput('command', text, 'a program and its arguments, {file} for the file among them');
+}
+
+const unreadable = (path: string, why: string, cause?: unknown) =>
+  new SweepbookError('SOURCE_UNREADABLE', `${path}: ${why}`, { path }, { cause });
+
+function unclear(path: string, tree: string | undefined, trees: readonly string[]): SweepbookError {
+  const shown = trees.slice(0, mostTrees).join(', ');
+  const more = trees.length > mostTrees ? ` and ${trees.length - mostTrees} more` : '';
+  const facts = { field: 'tree', path, trees: trees.slice(0, mostTrees) };
+  const wanted = tree === undefined ? '' : ` named ${tree}`;
+  const message =
+    trees.length === 0
+      ? `${path}: there is no tree in it at all`
+      : tree === undefined
+        ? `${path}: ${trees.length} trees are in it, say which one counts the events: ${shown}${more}`
+        : `${path}: there is no tree${wanted} in it, but ${shown}${more}`;
+  return new SweepbookError('BAD_USER_INPUT', message, facts);
+}
+
+/** Whether it begins as all ROOT files do. */
+async function isRootFile(path: string): Promise<boolean> {
+  try {
+    const file = await open(path, 'r');
+    try {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
+      return bytesRead === 4 && buffer.toString('latin1') === 'root';
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw unreadable(path, `cannot be read (${systemCode(error) ?? messageOf(error)})`, error);
+  }
+}
+
+let pool: Promise<Piscina<RootTask, RootAnswer>> | undefined;
+
+/** Compiled beside this file; run from the sources it is loaded by the same loader. */
+function threadFile(): string {
+  const compiled = fileURLToPath(new URL('./root-events.thread.js', import.meta.url));
+  return existsSync(compiled)
+    ? compiled
+    : fileURLToPath(new URL('./root-events.thread.ts', import.meta.url));
+}
+
+/** Loaded when the first ROOT file comes: who counts nothing pays nothing. */
+async function startPool(): Promise<Piscina<RootTask, RootAnswer>> {
+  const { Piscina } = await import('piscina');
+  return new Piscina<RootTask, RootAnswer>({
+    filename: threadFile(),
+    name: 'countEntries',
+    minThreads: 0,
+    maxThreads: 2,
+    idleTimeout: 5_000,
+    resourceLimits: { maxOldGenerationSizeMb: 1024 },
+  });
+}
+
+async function askThread(task: RootTask, signal: AbortSignal | undefined): Promise<RootAnswer> {
+  pool ??= startPool();
+  const threads = await pool;
+  const late = AbortSignal.timeout(longestMs);
+  try {
+    return await threads.run(task, { signal: signal ? AbortSignal.any([signal, late]) : late });
+  } catch (error) {
+    signal?.throwIfAborted();
+    const why = late.aborted ? `took longer than ${longestMs / 1000} s to read` : messageOf(error);
+    throw unreadable(task.path, why, error);
+  }
+}
+
+async function countByCommand(
+  path: string,
+  [program = '', ...template]: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const args = template.map((part) => part.replaceAll('{file}', () => path));
+  const limits = { timeout: longestMs, maxBuffer: 65_536, killSignal: 'SIGKILL', signal } as const;
+  const answer = await new Promise<string>((resolve, reject) => {
+    execFile(program, args, limits, (error, stdout, stderr) => {
+      if (!error) return resolve(stdout);
+      const said = stderr.replaceAll(/\s+/g, ' ').trim().slice(0, 200);
+      const why = error.killed ? `did not end within ${longestMs / 1000} s` : said || error.message;
+      reject(unreadable(path, `${program} does not count its events: ${why}`, error));
+    }).stdin?.end();
+  }).catch((error: unknown) => {
+    signal?.throwIfAborted();
+    throw error;
+  });
+  const number = answer.trim();
+  if (/^\d{1,15}$/.test(number)) return Number(number);
+  const shown = JSON.stringify(answer.slice(0, 100));
+  throw unreadable(path, `${program} must print the number of its events, and printed ${shown}`);
+}
