@@ -67,7 +67,6 @@ export interface Base extends Foreign {
   readonly db: Db;
   readonly jobs: JobQueue;
   readonly stores: OpenStores;
-  readonly publish: PublishSettings | undefined;
   readonly identity: Identity;
   readonly publish: PublishSettings | undefined;
   readonly url: string;
