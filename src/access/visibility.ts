@@ -38,10 +38,10 @@ export const sharedWith = sql<
     union select 'user ' || gm.principal from dataset_shares x join group_members gm on gm.group_name = x.name
     where x.dataset_id = d.id and x.kind = 'GROUP') else '{}' end`;
 
-/** The same for one viewer: datasets (alias d) that are shared with him. Looked up once for a statement, not row by row. */
-const isSharedWith = (viewer: Viewer) => sql`(d.bad_mark_count = 0 and d.id in (
+/** The same for one viewer: datasets (alias d) that are shared with him. Looked up once for a statement, so that indexes are used. */
+const isSharedWith = (viewer: Viewer) => sql`(d.bad_mark_count = 0 and d.id = any (array(
     select x.dataset_id from dataset_shares x where (x.kind = 'USER' and x.name = ${viewer.principal})
-      or (x.kind = 'GROUP' and ${isGroupOf(viewer, sql`x.name`)})))`;
+      or (x.kind = 'GROUP' and ${isGroupOf(viewer, sql`x.name`)}))))`;
 
 /** The same rule as SQL, over a row of `datasets` under the alias d. */
 export function visibleDataset(viewer: Viewer): RawBuilder<boolean> {
