@@ -95,9 +95,9 @@ export function accessText(): string {
     ),
     'Of a run in production, who has no `readProduction` is told ' +
       `${toldOfRunInProduction.map((name) => `\`${name}\``).join(', ')} and nothing else.`,
-    'Counts that follow what their viewer sees:',
+    'Told by who asks:',
     table(
-      ['Field', 'What is counted'],
+      ['Field', 'What is told'],
       Object.entries(variedFields).map(([name, counted]) => [`\`${name}\``, counted]),
     ),
     '## Objects',

@@ -27,6 +27,7 @@ const ownPart = 'an owner: of the part about his datasets';
 
 /** Counts over what their viewer sees: two people may be told different ones. */
 export const variedFields: Readonly<Record<string, string>> = {
+  'Dataset.sharedWith': 'told to its owner and operators; to others it is empty',
   'Incident.itemCount': ownPart,
   'Incident.lostCount': ownPart,
   'Incident.openCount': ownPart,

@@ -236,6 +236,8 @@ const object = (noun: Noun, id: Json | undefined) => world.get(noun)?.get(textOf
 /** Who sees what, told once more and not taken from the policy. */
 const producers: AnyRole[] = ['PRODUCER', 'OPERATOR', 'ADMIN'];
 function sees({ role, principal }: Viewer, noun: string, row: Row): boolean {
+  // What a user is about to publish is his own and operators', and no business of production.
+  if (noun === 'File' && isPrivate(row)) return role === 'OPERATOR' || role === 'ADMIN';
   if (producers.includes(role)) return true;
   const ofDataset = (id: Json | undefined) => {
     const dataset = object('Dataset', id);
@@ -286,6 +288,8 @@ function sees({ role, principal }: Viewer, noun: string, row: Row): boolean {
   }
 }
 
+const isPrivate = (row: Row) =>
+  textOf(object('File', row['id'] ?? null)?.['lfn']) === '/user/p-backing';
 const isForAll = (kind: string) =>
   !['FILE_REGISTERED', 'MERGE_RECORDED', 'BACKUP_STATUS'].includes(kind) &&
   !['INCIDENT_STATUS', 'REPLICA_STATUS', 'IMPORT_STATUS'].includes(kind);
