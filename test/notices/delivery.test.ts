@@ -282,7 +282,8 @@ test('who has lost his token is told nothing; with a new one nothing was lost', 
 
 test('an operator who is none any more is told of his own datasets only', async () => {
   const { name, receiver } = await newOwner({ scope: 'ALL' }, 'OPERATOR');
-  await server.database.sql(`update tokens set roles = '{USER}' where principal = $1`, [name]);
+  await server.database.sql(`update tokens set revoked_at = now() where principal = $1`, [name]);
+  await server.tokenOf(name, 'USER');
   await newDataset('of-others', 'somebody-else');
   await markBad('of-others', 'secret');
   await until('a failure', async () => {
