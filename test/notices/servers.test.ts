@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -250,12 +252,22 @@ test('a name that leads to this host is refused when the connection is made', as
   expect(unknown).toEqual(ours);
 });
 
+/** A port that nobody listens on at this moment. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
 test('the receiver of docs/webhooks.md takes what is signed, and nothing else', async () => {
   await prepare();
   const text = readFileSync(new URL('../../docs/webhooks.md', import.meta.url), 'utf8');
   const program = join(folder, 'receiver.py');
   writeFileSync(program, /```python\n([\s\S]*?)```/.exec(text)?.[1] ?? '');
-  const port = Number(new URL(receiver.url).port) + 1;
+  const port = await freePort();
   const { client } = await open();
   const { secret, webhook } = await createHook(client, { url: `http://127.0.0.1:${port}/` });
   const secretFile = join(folder, 'secret');
