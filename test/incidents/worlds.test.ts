@@ -92,7 +92,7 @@ const shown = ({ table }: LossReport) => ({
 
 test('preview and report say the same, and what the rules say; undo leaves nothing behind', async () => {
   const seed = Number(process.env['MODEL_SEED'] ?? Date.now() % 2 ** 31);
-  const numRuns = Number(process.env['MODEL_RUNS'] ?? 20);
+  const numRuns = Number(process.env['MODEL_RUNS'] ?? 12);
   console.log(`worlds: MODEL_SEED=${seed} MODEL_RUNS=${numRuns}`);
   await fc.assert(
     fc.asyncProperty(anyWorld, async (world) => {

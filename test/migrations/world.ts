@@ -212,14 +212,28 @@ export async function buildWorld(database: TestDatabase): Promise<void> {
 
 /** Everything in the tables of the program, to see whether anything changed. */
 export async function everything(database: TestDatabase): Promise<Record<string, string>> {
+  const look = lookers.get(database) ?? openLooker(database);
+  lookers.set(database, look);
+  return (await look)();
+}
+
+const lookers = new WeakMap<TestDatabase, Promise<() => Promise<Record<string, string>>>>();
+
+/** One connection that has planned it once: it is a hundred tables long, and asked after each attack. */
+async function openLooker(database: TestDatabase): Promise<() => Promise<Record<string, string>>> {
   const tables = await database.sql<{ name: string }>(
     `select tablename as name from pg_tables where schemaname = 'public' order by 1`,
   );
   const parts = tables.map(
     ({ name }) => `select '${name}', string_agg(t::text, E'\\n' order by t::text) from "${name}" t`,
   );
-  const contents = await database.sql<{ name: string; rows: string }>(
-    `select * from (${parts.join(' union all ')}) all_tables (name, rows)`,
-  );
-  return Object.fromEntries(contents.map(({ name, rows }) => [name, rows]));
+  const text = `select * from (${parts.join(' union all ')}) all_tables (name, rows)`;
+  const client = await database.client();
+  return async () => {
+    const { rows } = await client.query<{ name: string; rows: string }>({
+      name: 'everything',
+      text,
+    });
+    return Object.fromEntries(rows.map((row) => [row.name, row.rows]));
+  };
 }

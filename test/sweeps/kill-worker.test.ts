@@ -6,6 +6,7 @@ import { checkInvariants } from '../support/check-invariants.ts';
 import { describeFile, makeFile, registerMerged, startSweep, statusOf } from '../support/files.ts';
 import { startProgram, type RunningProgram } from '../support/program.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
+import { isTried } from '../support/turns.ts';
 import { until } from '../support/until.ts';
 
 const repeats = Number(process.env['KILL_REPEATS'] ?? 1);
@@ -124,24 +125,28 @@ async function recovers(swept: Swept, killedAt: number, point: string): Promise<
 }
 
 describe.each(Array.from({ length: repeats }, (_, turn) => turn + 1))('turn %i', () => {
-  test('a worker killed when it has claimed a file', async () => {
-    const looker = await server.database.client();
-    for (let tries = 1; ; tries++) {
-      const swept = await newSweep();
-      const worker = startWorker();
-      await until('the claim', async () => (await statusOfBackup(looker, swept)) !== 'REQUESTED');
-      freeze(worker);
-      // Nothing can be waited for between claim and copy: look whether we were in time.
-      const inTime =
-        !existsSync(swept.temporary) && (await statusOfBackup(looker, swept)) === 'COPYING';
-      await worker.kill('SIGKILL');
-      await recovers(swept, Date.now(), inTime ? 'claimed' : 'just after the claim');
-      if (inTime || tries === 5) break;
-    }
-    // Up to five tries of ten seconds and more.
-  }, 300_000);
+  test.runIf(isTried(0, 3, 5))(
+    'a worker killed when it has claimed a file',
+    async () => {
+      const looker = await server.database.client();
+      for (let tries = 1; ; tries++) {
+        const swept = await newSweep();
+        const worker = startWorker();
+        await until('the claim', async () => (await statusOfBackup(looker, swept)) !== 'REQUESTED');
+        freeze(worker);
+        // Nothing can be waited for between claim and copy: look whether we were in time.
+        const inTime =
+          !existsSync(swept.temporary) && (await statusOfBackup(looker, swept)) === 'COPYING';
+        await worker.kill('SIGKILL');
+        await recovers(swept, Date.now(), inTime ? 'claimed' : 'just after the claim');
+        if (inTime || tries === 5) break;
+      }
+      // Up to five tries of ten seconds and more.
+    },
+    300_000,
+  );
 
-  test('a worker killed when it has copied the half', async () => {
+  test.runIf(isTried(1, 3, 5))('a worker killed when it has copied the half', async () => {
     const swept = await newSweep();
     const worker = startWorker();
     await until(
@@ -156,49 +161,58 @@ describe.each(Array.from({ length: repeats }, (_, turn) => turn + 1))('turn %i',
     await recovers(swept, Date.now(), 'half copied');
   });
 
-  test('a worker killed when it has copied all and nobody has asked the store', async () => {
-    const looker = await server.database.client();
-    const swept = await newSweep();
-    const worker = startWorker();
-    await until('COPIED', async () => (await statusOfBackup(looker, swept)) === 'COPIED');
-    freeze(worker);
-    const published = existsSync(swept.final);
-    await worker.kill('SIGKILL');
-    expect(published).toBe(false);
-    expect(statSync(swept.temporary).size).toBe(sizeBytes);
-    await recovers(swept, Date.now(), 'copied');
-  });
+  test.runIf(isTried(2, 3, 5))(
+    'a worker killed when it has copied all and nobody has asked the store',
+    async () => {
+      const looker = await server.database.client();
+      const swept = await newSweep();
+      const worker = startWorker();
+      await until('COPIED', async () => (await statusOfBackup(looker, swept)) === 'COPIED');
+      freeze(worker);
+      const published = existsSync(swept.final);
+      await worker.kill('SIGKILL');
+      expect(published).toBe(false);
+      expect(statSync(swept.temporary).size).toBe(sizeBytes);
+      await recovers(swept, Date.now(), 'copied');
+    },
+  );
 
-  test('a worker killed when the store has it and the record does not say so', async () => {
-    const swept = await newSweep();
-    const holder = await server.database.client();
-    await holder.query('begin');
-    await holder.query('select from datasets where name = $1 for update', [swept.name]);
-    const worker = startWorker();
-    await until('the final name', () => existsSync(swept.final));
-    await somebodyWaits(holder);
-    await worker.kill('SIGKILL');
-    expect(await statusOfBackup(holder, swept)).toBe('COPIED');
-    await holder.query('rollback');
-    await recovers(swept, Date.now(), 'published, not recorded');
-  });
+  test.runIf(isTried(3, 3, 5))(
+    'a worker killed when the store has it and the record does not say so',
+    async () => {
+      const swept = await newSweep();
+      const holder = await server.database.client();
+      await holder.query('begin');
+      await holder.query('select from datasets where name = $1 for update', [swept.name]);
+      const worker = startWorker();
+      await until('the final name', () => existsSync(swept.final));
+      await somebodyWaits(holder);
+      await worker.kill('SIGKILL');
+      expect(await statusOfBackup(holder, swept)).toBe('COPIED');
+      await holder.query('rollback');
+      await recovers(swept, Date.now(), 'published, not recorded');
+    },
+  );
 
-  test('a worker killed when it has recorded and not yet moved the dataset on', async () => {
-    const swept = await newSweep();
-    const holder = await server.database.client();
-    await holder.query('begin');
-    await holder.query(
-      'select from sweeps where dataset_id = (select id from datasets where name = $1) for update',
-      [swept.name],
-    );
-    const worker = startWorker();
-    await until('the final name', () => existsSync(swept.final));
-    await somebodyWaits(holder);
-    await worker.kill('SIGKILL');
-    expect(await statusOfBackup(holder, swept)).toBe('COPIED');
-    await holder.query('rollback');
-    await recovers(swept, Date.now(), 'recorded, dataset not moved');
-  });
+  test.runIf(isTried(4, 3, 5))(
+    'a worker killed when it has recorded and not yet moved the dataset on',
+    async () => {
+      const swept = await newSweep();
+      const holder = await server.database.client();
+      await holder.query('begin');
+      await holder.query(
+        'select from sweeps where dataset_id = (select id from datasets where name = $1) for update',
+        [swept.name],
+      );
+      const worker = startWorker();
+      await until('the final name', () => existsSync(swept.final));
+      await somebodyWaits(holder);
+      await worker.kill('SIGKILL');
+      expect(await statusOfBackup(holder, swept)).toBe('COPIED');
+      await holder.query('rollback');
+      await recovers(swept, Date.now(), 'recorded, dataset not moved');
+    },
+  );
 });
 
 test('a worker that was asleep for longer than its lease cannot write any more', async () => {
