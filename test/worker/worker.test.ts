@@ -250,7 +250,7 @@ test('a store takes no more copies at once than it may, over all workers', async
     put: async (...put) => {
       most = Math.max(most, ++now);
       await s.put(...put);
-      await new Promise((resolve) => setTimeout(resolve, 30));
+      await new Promise((resolve) => setTimeout(resolve, 150));
       now--;
     },
   }));
