@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import { SweepbookError, errorCodes, systemCode, type ErrorCode } from '../errors.ts';
 import type { Db } from './orm.ts';
 import { waitingRider } from './rider.ts';
@@ -11,7 +12,8 @@ export interface Actor {
 
 /** Deadlock, serialization failure: nothing was written, the same again may work. */
 const worthRepeating = new Set(['40P01', '40001']);
-const tries = 5;
+const tries = 8;
+const pauseMs = 50;
 /** statement_timeout. */
 export const brokenOff = '57014';
 /** Connection failures and shutdowns of PostgreSQL, by SQLSTATE class; all pass. */
@@ -49,8 +51,10 @@ export async function inTransaction<T>(
       if (rider) rider.isWritten = true;
       return answer;
     } catch (error) {
-      if (attempt < tries && worthRepeating.has(postgresCode(error) ?? '')) continue;
-      throw asRefusal(error);
+      if (attempt === tries || !worthRepeating.has(postgresCode(error) ?? ''))
+        throw asRefusal(error);
+      // Who was in the way is let past: at once, the same would meet again.
+      await pause(Math.random() * pauseMs * attempt);
     }
   }
 }
@@ -101,6 +105,14 @@ export function asRefusal(error: unknown): unknown {
     return new SweepbookError(
       'BAD_USER_INPUT',
       'a text holds a NUL character, which no name has: leave it out',
+      {},
+      { cause: error },
+    );
+  }
+  if (worthRepeating.has(sqlState ?? '')) {
+    return new SweepbookError(
+      'UNAVAILABLE',
+      'others changed the same at the same time, again and again; nothing was written: try again',
       {},
       { cause: error },
     );

@@ -174,6 +174,14 @@ async function same(
   return here;
 }
 
+/** Without places in the log: where it ends now moves on with whatever any server does. */
+const settled = (text: string) =>
+  text.replaceAll(/"[\w+/=-]{24,}"/g, (cursor) =>
+    Buffer.from(cursor.slice(1, -1), 'base64').toString().includes('["events"')
+      ? '"a place in the log"'
+      : cursor,
+  );
+
 /**
  * Of several refusals in one query the resolvers report those that came first, which is another one each time. A query
  * that is refused is never answered by the fast road.
@@ -190,7 +198,10 @@ async function sameOrRefused(
     expect([here.isFast, here.text.startsWith('{"errors"'), body]).toEqual([false, true, body]);
     return 'refused';
   }
-  expect({ ...here, isFast: false }).toEqual(there);
+  expect({ ...here, isFast: false, text: settled(here.text) }).toEqual({
+    ...there,
+    text: settled(there.text),
+  });
   return here.isFast ? 'fast' : 'plain';
 }
 
