@@ -26,6 +26,7 @@ import {
   removeBrought,
 } from '../storage/fetch-import.ts';
 import { sourceOf, type ImportSettings } from '../storage/import-sources.ts';
+import { LeasedWork, stopped } from './leased-work.ts';
 import type { WorkerLog } from './log.ts';
 
 export interface ImportOptions {
@@ -51,7 +52,6 @@ interface InHand {
 }
 
 const pollMs = 1000;
-const beatMs = 1000;
 const tidyMs = 3_600_000;
 
 /**
@@ -60,69 +60,41 @@ const tidyMs = 3_600_000;
  */
 export class ImportWorker {
   private readonly o: ImportOptions;
-  private readonly inHand = new Map<number, InHand>();
-  private readonly running = new Set<Promise<void>>();
-  private beatTimer: NodeJS.Timeout | undefined;
-  private draining = false;
-  private wakeUp: (() => void) | undefined;
-  private loop: Promise<void> = Promise.resolve();
-  private lastBeatAt = Date.now();
+  private readonly leased: LeasedWork<InHand>;
   private advanceAt = 0;
   private tidyAt = 0;
 
   constructor(options: ImportOptions) {
     this.o = options;
+    const { db, log, leaseSeconds, onChange } = options;
+    this.leased = new LeasedWork<InHand>({
+      what: 'import',
+      log,
+      leaseSeconds,
+      // It goes on where it ended: nothing is won by waiting.
+      graceSeconds: 0,
+      // Once, and not again: what is mounted there may be gone later.
+      prepare: () =>
+        mkdir(partFolder(options.imports.area), { recursive: true }).catch(() => undefined),
+      look: async () =>
+        (await this.advance()) + (await this.takeFetches()) + (await this.cleanUp()),
+      renew: (items) => renewFetches(db, items, leaseSeconds),
+      onChange,
+      // A look that is not due yet comes when its time has come.
+      pauseMs: () => Math.min(pollMs, Math.max(this.advanceAt - Date.now(), 0) || pollMs),
+    });
   }
 
   start(): void {
-    const ms = Math.min(beatMs, (this.o.leaseSeconds * 1000) / 3);
-    let busy = false;
-    this.beatTimer = setInterval(() => {
-      if (busy) return;
-      busy = true;
-      void this.beat().finally(() => (busy = false));
-    }, ms);
-    this.loop = this.run();
+    this.leased.start();
   }
 
-  /** There may be work: look now. */
   ring(): void {
-    this.wakeUp?.();
+    this.leased.ring();
   }
 
-  /** Takes nothing more; what is under way is given back at once, and goes on where it ended. */
   async stop(): Promise<void> {
-    this.draining = true;
-    this.ring();
-    await this.loop;
-    for (const item of this.inHand.values()) item.abort.abort(stopped);
-    await Promise.allSettled(this.running);
-    clearInterval(this.beatTimer);
-  }
-
-  private async run(): Promise<void> {
-    await mkdir(partFolder(this.o.imports.area), { recursive: true }).catch(() => undefined);
-    while (!this.draining) {
-      let did = 0;
-      try {
-        did = (await this.advance()) + (await this.takeFetches()) + (await this.cleanUp());
-      } catch (error) {
-        this.o.log.warn({ error: messageOf(error) }, 'import: will try again');
-      }
-      if (did === 0 && !this.draining) await this.sleep();
-    }
-  }
-
-  private sleep(): Promise<void> {
-    return new Promise((resolve) => {
-      // Rung too early for a look: it comes when its time has come.
-      const early = this.advanceAt - Date.now();
-      const timer = setTimeout(resolve, early > 0 ? Math.min(early, pollMs) : pollMs);
-      this.wakeUp = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+    await this.leased.stop();
   }
 
   /** A look at an import of a million files takes a while: then there are fewer looks. */
@@ -139,19 +111,12 @@ export class ImportWorker {
   }
 
   private async takeFetches(): Promise<number> {
-    const free = this.o.concurrency - this.inHand.size;
-    if (free <= 0 || this.draining) return 0;
+    const free = this.o.concurrency - this.leased.inHand.size;
+    if (free <= 0 || this.leased.isDraining) return 0;
     const claims = await claimFetches(this.o.db, this.o.name, this.o.leaseSeconds, free);
     for (const claim of claims) {
       const item: InHand = { claim, abort: new AbortController(), bytes: 0 };
-      this.inHand.set(claim.id, item);
-      const work = this.work(item).finally(() => {
-        this.inHand.delete(claim.id);
-        this.running.delete(work);
-        this.o.onChange();
-        this.ring();
-      });
-      this.running.add(work);
+      this.leased.hold(claim.id, item, () => this.work(item));
     }
     return claims.length;
   }
@@ -215,7 +180,9 @@ export class ImportWorker {
     const { db, imports } = this.o;
     this.tidyAt = Date.now();
     await discardForgotten(db);
-    const parts = (await listParts(imports.area)).filter((part) => !this.inHand.has(part.id));
+    const parts = (await listParts(imports.area)).filter(
+      (part) => !this.leased.inHand.has(part.id),
+    );
     const over = new Set(
       await overFiles(
         db,
@@ -224,29 +191,4 @@ export class ImportWorker {
     );
     for (const part of parts) if (over.has(part.id)) await rm(part.path, { force: true });
   }
-
-  /** Keeps leases alive and tells how far; whoever has lost his lease, or whose import was called off, stops. */
-  private async beat(): Promise<void> {
-    const items = [...this.inHand.values()];
-    const { db, leaseSeconds, log } = this.o;
-    try {
-      const held = await renewFetches(db, items, leaseSeconds);
-      this.lastBeatAt = Date.now();
-      for (const item of items) {
-        if (held.has(item.claim.id) || !this.inHand.has(item.claim.id)) continue;
-        item.abort.abort(overtaken);
-      }
-    } catch (error) {
-      if (Date.now() - this.lastBeatAt > leaseSeconds * 1000) {
-        for (const item of items) item.abort.abort(overtaken);
-      }
-      log.warn({ error: messageOf(error) }, 'import: will try again');
-    }
-  }
 }
-
-const stopped = new Error('the worker is being stopped');
-const overtaken = new SweepbookError(
-  'LEASE_LOST',
-  'the lease has run out, or the import was called off',
-);

@@ -19,6 +19,7 @@ import type { Evidence } from '../storage/contract.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { bringIntoPool, removeFromPool } from '../storage/pool-volume.ts';
 import { deadlineMs, inTime } from './check.ts';
+import { LeasedWork, stopped } from './leased-work.ts';
 import type { WorkerLog } from './log.ts';
 
 export interface PoolOptions {
@@ -39,8 +40,6 @@ interface InHand {
   bytes: number;
 }
 
-const pollMs = 1000;
-const beatMs = 1000;
 const mostEvictions = 200;
 
 /**
@@ -49,70 +48,33 @@ const mostEvictions = 200;
  */
 export class PoolWorker {
   private readonly o: PoolOptions;
-  private readonly inHand = new Map<number, InHand>();
-  private readonly running = new Set<Promise<void>>();
-  private beatTimer: NodeJS.Timeout | undefined;
-  private draining = false;
-  private wakeUp: (() => void) | undefined;
-  private loop: Promise<void> = Promise.resolve();
-  private lastBeatAt = Date.now();
+  private readonly leased: LeasedWork<InHand>;
   private readonly told = new Set<string>();
 
   constructor(options: PoolOptions) {
     this.o = options;
+    const { db, log, leaseSeconds, shutdownSeconds, onChange } = options;
+    this.leased = new LeasedWork<InHand>({
+      what: 'pool',
+      log,
+      leaseSeconds,
+      graceSeconds: shutdownSeconds,
+      look: () => this.look(),
+      renew: (items) => renewPoolCopies(db, items, leaseSeconds),
+      onChange,
+    });
   }
 
   start(): void {
-    let busy = false;
-    this.beatTimer = setInterval(
-      () => {
-        if (busy) return;
-        busy = true;
-        void this.beat().finally(() => (busy = false));
-      },
-      Math.min(beatMs, (this.o.leaseSeconds * 1000) / 3),
-    );
-    this.loop = this.run();
+    this.leased.start();
   }
 
-  /** There may be work: look now. */
   ring(): void {
-    this.wakeUp?.();
+    this.leased.ring();
   }
 
-  /** Takes nothing more, lets what runs come to its end, and gives back what does not in time. */
   async stop(): Promise<void> {
-    this.draining = true;
-    this.ring();
-    await this.loop;
-    const late = setTimeout(() => {
-      for (const item of this.inHand.values()) item.abort.abort(stopped);
-    }, this.o.shutdownSeconds * 1000);
-    await Promise.allSettled(this.running);
-    clearTimeout(late);
-    clearInterval(this.beatTimer);
-  }
-
-  private async run(): Promise<void> {
-    while (!this.draining) {
-      let did = 0;
-      try {
-        did = await this.look();
-      } catch (error) {
-        this.o.log.warn({ error: messageOf(error) }, 'pool: will try again');
-      }
-      if (did === 0 && !this.draining) await this.sleep();
-    }
-  }
-
-  private sleep(): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, pollMs);
-      this.wakeUp = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+    await this.leased.stop();
   }
 
   private async look(): Promise<number> {
@@ -125,7 +87,7 @@ export class PoolWorker {
     }
     let did = 0;
     for (const pool of await poolsHere(db)) {
-      if (this.draining) break;
+      if (this.leased.isDraining) break;
       did += await keepLimit(db, pool, this.o.name);
       did += await this.take(pool);
       did += await this.evict(pool);
@@ -134,21 +96,16 @@ export class PoolWorker {
   }
 
   private async take(pool: PoolRow): Promise<number> {
-    const mine = [...this.inHand.values()].filter(({ claim }) => claim.pool.id === pool.id).length;
+    const mine = [...this.leased.inHand.values()].filter(
+      ({ claim }) => claim.pool.id === pool.id,
+    ).length;
     const free = pool.concurrency - mine;
     if (free <= 0) return 0;
-    const { db, name, leaseSeconds, onChange } = this.o;
+    const { db, name, leaseSeconds } = this.o;
     const claims = await claimPoolCopies(db, pool, name, leaseSeconds, free);
     for (const claim of claims) {
       const item: InHand = { claim, abort: new AbortController(), bytes: 0 };
-      this.inHand.set(claim.copyId, item);
-      const work = this.bring(item).finally(() => {
-        this.inHand.delete(claim.copyId);
-        this.running.delete(work);
-        onChange();
-        this.ring();
-      });
-      this.running.add(work);
+      this.leased.hold(claim.copyId, item, () => this.bring(item));
     }
     return claims.length;
   }
@@ -225,25 +182,4 @@ export class PoolWorker {
     }
     return gone.length;
   }
-
-  /** Keeps leases alive and tells how far; whoever has lost his lease stops. */
-  private async beat(): Promise<void> {
-    const items = [...this.inHand.values()];
-    const { db, leaseSeconds, log } = this.o;
-    try {
-      const held = await renewPoolCopies(db, items, leaseSeconds);
-      this.lastBeatAt = Date.now();
-      for (const { claim, abort } of items) {
-        if (!held.has(claim.copyId) && this.inHand.has(claim.copyId)) abort.abort(overtaken);
-      }
-    } catch (error) {
-      if (Date.now() - this.lastBeatAt > leaseSeconds * 1000) {
-        for (const item of items) item.abort.abort(overtaken);
-      }
-      log.warn({ error: messageOf(error) }, 'pool: will try again');
-    }
-  }
 }
-
-const stopped = new Error('the worker is being stopped');
-const overtaken = new SweepbookError('LEASE_LOST', 'the lease has run out');

@@ -14,6 +14,7 @@ import { claimPublications, failWork, renewWork } from '../publications/work.ser
 import { isThere } from '../storage/fetch-import.ts';
 import type { PublishSettings } from '../storage/publish-settings.ts';
 import { indexPath } from '../formats/tar-archive.ts';
+import { LeasedWork, stopped } from './leased-work.ts';
 import type { WorkerLog } from './log.ts';
 import { checkFiles, mergeFiles, type PublishWork } from './publish-steps.ts';
 
@@ -35,8 +36,6 @@ interface InHand extends PublishWork {
   readonly abort: AbortController;
 }
 
-const pollMs = 1000;
-const beatMs = 1000;
 /** Publications that one worker checks or merges at once: each reads from disk as fast as it can. */
 const atOnce = 2;
 
@@ -46,86 +45,54 @@ const atOnce = 2;
  */
 export class PublishWorker {
   private readonly o: PublishOptions;
-  private readonly inHand = new Map<number, InHand>();
-  private readonly running = new Set<Promise<void>>();
-  private beatTimer: NodeJS.Timeout | undefined;
-  private draining = false;
-  private wakeUp: (() => void) | undefined;
-  private loop: Promise<void> = Promise.resolve();
-  private lastBeatAt = Date.now();
+  private readonly leased: LeasedWork<InHand>;
 
   constructor(options: PublishOptions) {
     this.o = options;
-  }
-
-  start(): void {
-    const ms = Math.min(beatMs, (this.o.leaseSeconds * 1000) / 3);
-    let busy = false;
-    this.beatTimer = setInterval(() => {
-      if (busy) return;
-      busy = true;
-      void this.beat().finally(() => (busy = false));
-    }, ms);
-    this.loop = this.run();
-  }
-
-  /** There may be work: look now. */
-  ring(): void {
-    this.wakeUp?.();
-  }
-
-  /** Takes nothing more; what is under way is given back at once, and goes on where it ended. */
-  async stop(): Promise<void> {
-    this.draining = true;
-    this.ring();
-    await this.loop;
-    for (const item of this.inHand.values()) item.abort.abort(stopped);
-    await Promise.allSettled(this.running);
-    clearInterval(this.beatTimer);
-  }
-
-  private async run(): Promise<void> {
-    await mkdir(this.o.publish.area, { recursive: true }).catch(() => undefined);
-    while (!this.draining) {
-      let did = 0;
-      try {
-        // An area that is not mounted holds nothing: that must not be taken for lost copies.
-        await stat(this.o.publish.area);
-        const moved = await advancePublications({ db: this.o.db, jobs: this.o.jobs, isThere });
-        if (moved > 0) this.o.onChange();
-        did = moved + (await this.take()) + (await this.cleanUp());
-      } catch (error) {
-        this.o.log.warn({ error: messageOf(error) }, 'publication: will try again');
-      }
-      if (did === 0 && !this.draining) await this.sleep();
-    }
-  }
-
-  private sleep(): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, pollMs);
-      this.wakeUp = () => {
-        clearTimeout(timer);
-        resolve();
-      };
+    const { db, log, leaseSeconds, onChange } = options;
+    this.leased = new LeasedWork<InHand>({
+      what: 'publication',
+      log,
+      leaseSeconds,
+      // It goes on where it ended: nothing is won by waiting.
+      graceSeconds: 0,
+      // Once, and not again: what is mounted there may be gone later.
+      prepare: () => mkdir(options.publish.area, { recursive: true }).catch(() => undefined),
+      look: () => this.look(),
+      renew: (items) => renewWork(db, items, leaseSeconds),
+      onChange,
     });
   }
 
+  start(): void {
+    this.leased.start();
+  }
+
+  ring(): void {
+    this.leased.ring();
+  }
+
+  async stop(): Promise<void> {
+    await this.leased.stop();
+  }
+
+  private async look(): Promise<number> {
+    const { db, jobs, publish, onChange } = this.o;
+    // An area that is not mounted holds nothing: that must not be taken for lost copies.
+    await stat(publish.area);
+    const moved = await advancePublications({ db, jobs, isThere });
+    if (moved > 0) onChange();
+    return moved + (await this.take()) + (await this.cleanUp());
+  }
+
   private async take(): Promise<number> {
-    const free = atOnce - this.inHand.size;
-    if (free <= 0 || this.draining) return 0;
+    const free = atOnce - this.leased.inHand.size;
+    if (free <= 0 || this.leased.isDraining) return 0;
     const claims = await claimPublications(this.o.db, this.o.name, this.o.leaseSeconds, free);
     for (const claim of claims) {
       const abort = new AbortController();
       const item: InHand = { claim, abort, signal: abort.signal, bytes: 0 };
-      this.inHand.set(claim.id, item);
-      const work = this.work(item).finally(() => {
-        this.inHand.delete(claim.id);
-        this.running.delete(work);
-        this.o.onChange();
-        this.ring();
-      });
-      this.running.add(work);
+      this.leased.hold(claim.id, item, () => this.work(item));
     }
     return claims.length;
   }
@@ -161,32 +128,13 @@ export class PublishWorker {
   private async cleanUp(): Promise<number> {
     const left = await leftOnDisk(this.o.db, 20);
     // What is in hand here is being given up: it comes when it is.
-    const idle = left.filter((publication) => !this.inHand.has(publication.id));
+    const idle = left.filter((publication) => !this.leased.inHand.has(publication.id));
     for (const publication of idle) {
       await giveUpCopies(this.o.db, publication.id);
       await tidy(join(this.o.publish.area, `p${publication.id}`), publication);
       await recordCleaned(this.o.db, publication.id);
     }
     return idle.length;
-  }
-
-  /** Keeps leases alive and tells how far; whoever has lost his lease, or was called off, stops. */
-  private async beat(): Promise<void> {
-    const items = [...this.inHand.values()];
-    const { db, leaseSeconds, log } = this.o;
-    try {
-      const held = await renewWork(db, items, leaseSeconds);
-      this.lastBeatAt = Date.now();
-      for (const item of items) {
-        if (held.has(item.claim.id) || !this.inHand.has(item.claim.id)) continue;
-        item.abort.abort(overtaken);
-      }
-    } catch (error) {
-      if (Date.now() - this.lastBeatAt > leaseSeconds * 1000) {
-        for (const item of items) item.abort.abort(overtaken);
-      }
-      log.warn({ error: messageOf(error) }, 'publication: will try again');
-    }
   }
 }
 
@@ -216,6 +164,3 @@ function refusalOf(error: unknown): SweepbookError {
   }
   return new SweepbookError('INTERNAL', messageOf(error));
 }
-
-const stopped = new Error('the worker is being stopped');
-const overtaken = new SweepbookError('LEASE_LOST', 'the lease has run out, or it was withdrawn');

@@ -11,6 +11,7 @@ import { advanceIncidents } from '../incidents/recovery-feed.service.ts';
 import type { Evidence } from '../storage/contract.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { deadlineMs, inTime, runCheck } from './check.ts';
+import { LeasedWork, stopped } from './leased-work.ts';
 import type { WorkerLog } from './log.ts';
 
 export interface RecoveryOptions {
@@ -33,88 +34,58 @@ interface InHand {
   readonly abort: AbortController;
 }
 
-const pollMs = 1000;
-
 /**
  * Reads copies on disk, restages them first where asked for, and moves incidents on. Its work is in the tables:
  * a claim is one statement with a lease, and what a dead worker left is claimed again when its lease is over.
  */
 export class RecoveryWorker {
   private readonly o: RecoveryOptions;
-  private readonly inHand = new Map<number, InHand>();
-  private readonly running = new Set<Promise<void>>();
-  private beatTimer: NodeJS.Timeout | undefined;
-  private draining = false;
-  private wakeUp: (() => void) | undefined;
-  private loop: Promise<void> = Promise.resolve();
-  private lastBeatAt = Date.now();
+  private readonly leased: LeasedWork<InHand>;
 
   constructor(options: RecoveryOptions) {
     this.o = options;
-  }
-
-  start(): void {
-    const beatMs = (this.o.leaseSeconds * 1000) / 3;
-    this.beatTimer = setInterval(() => void this.beat(), beatMs);
-    this.loop = this.run();
-  }
-
-  /** There may be work: look now. */
-  ring(): void {
-    this.wakeUp?.();
-  }
-
-  /** Takes nothing more, lets what runs come to its end, and gives back what does not in time. */
-  async stop(): Promise<void> {
-    this.draining = true;
-    this.ring();
-    await this.loop;
-    const late = setTimeout(() => {
-      for (const item of this.inHand.values()) item.abort.abort(stopped);
-    }, this.o.shutdownSeconds * 1000);
-    await Promise.allSettled(this.running);
-    clearTimeout(late);
-    clearInterval(this.beatTimer);
-  }
-
-  private async run(): Promise<void> {
-    while (!this.draining) {
-      let did = 0;
-      try {
-        const moved = await advanceIncidents(this.o.db, this.o.jobs);
-        if (moved > 0) this.o.onChange();
-        did = moved + (await this.takeChecks());
-      } catch (error) {
-        this.o.log.warn({ error: messageOf(error) }, 'recovery: will try again');
-      }
-      if (did === 0 && !this.draining) await this.sleep();
-    }
-  }
-
-  private sleep(): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, pollMs);
-      this.wakeUp = () => {
-        clearTimeout(timer);
-        resolve();
-      };
+    const { db, log, leaseSeconds, shutdownSeconds, onChange } = options;
+    this.leased = new LeasedWork<InHand>({
+      what: 'recovery',
+      log,
+      leaseSeconds,
+      graceSeconds: shutdownSeconds,
+      look: () => this.look(),
+      renew: (items) =>
+        renewChecks(
+          db,
+          items.map(({ claim }) => claim),
+          leaseSeconds,
+        ),
+      onChange,
     });
   }
 
+  start(): void {
+    this.leased.start();
+  }
+
+  ring(): void {
+    this.leased.ring();
+  }
+
+  async stop(): Promise<void> {
+    await this.leased.stop();
+  }
+
+  private async look(): Promise<number> {
+    const moved = await advanceIncidents(this.o.db, this.o.jobs);
+    if (moved > 0) this.o.onChange();
+    return moved + (await this.takeChecks());
+  }
+
   private async takeChecks(): Promise<number> {
-    const free = this.o.concurrency - this.inHand.size;
-    if (free <= 0 || this.draining) return 0;
+    const free = this.o.concurrency - this.leased.inHand.size;
+    if (free <= 0 || this.leased.isDraining) return 0;
     const claims = await claimChecks(this.o.db, this.o.name, this.o.leaseSeconds, free);
     for (const claim of claims) {
       const item: InHand = { claim, abort: new AbortController() };
-      this.inHand.set(claim.checkId, item);
-      const work = this.work(item).finally(() => {
-        this.inHand.delete(claim.checkId);
-        this.running.delete(work);
-        this.o.onChange();
-        this.ring();
-      });
-      this.running.add(work);
+      this.leased.hold(claim.checkId, item, () => this.work(item));
     }
     return claims.length;
   }
@@ -154,27 +125,4 @@ export class RecoveryWorker {
       log.warn({ ...facts, error: messageOf(failure) }, 'recovery: could not be recorded');
     }
   }
-
-  /** Keeps leases alive; whoever has lost his lease stops. */
-  private async beat(): Promise<void> {
-    const items = [...this.inHand.values()];
-    const { db, leaseSeconds, log } = this.o;
-    try {
-      const claims = items.map((item) => item.claim);
-      const held = await renewChecks(db, claims, leaseSeconds);
-      this.lastBeatAt = Date.now();
-      for (const item of items) {
-        const { checkId } = item.claim;
-        if (!held.has(checkId) && this.inHand.has(checkId)) item.abort.abort(overtaken);
-      }
-    } catch (error) {
-      if (Date.now() - this.lastBeatAt > leaseSeconds * 1000) {
-        for (const item of items) item.abort.abort(overtaken);
-      }
-      log.warn({ error: messageOf(error) }, 'recovery: will try again');
-    }
-  }
 }
-
-const stopped = new Error('the worker is being stopped');
-const overtaken = new SweepbookError('LEASE_LOST', 'the lease has run out');
