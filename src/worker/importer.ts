@@ -130,6 +130,7 @@ export class ImportWorker {
         ...claim,
         source: sourceOf(imports, claim.sourceSite),
         area: imports.area,
+        xrootd: imports.xrootd,
         signal: abort.signal,
         onProgress: (bytes) => (item.bytes = bytes),
         announce: (place) => announcePlacing(db, claim, place),

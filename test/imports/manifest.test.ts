@@ -229,6 +229,7 @@ const source: ImportSource = {
   read: ['https://door.example/data/', '/mnt/slac', 'root://xrd.example/store/'].map((prefix) => ({
     prefix,
     token: undefined,
+    redirects: false,
   })),
 };
 
@@ -238,6 +239,7 @@ test.each([
   ['file:///mnt/slac/a.root', 'path'],
   ['file://localhost/mnt/slac/a%20b.root', 'path'],
   ['root://xrd.example/store/a.root', 'root'],
+  ['xroot://xrd.example:1094/store/a b%20ü.root', 'root'],
   // Whatever is not named is not touched.
   ['http://door.example/data/a.root', undefined],
   ['https://door.example:444/data/a.root', undefined],
@@ -255,6 +257,13 @@ test.each([
   ['file:///etc/passwd', undefined],
   ['file://evil.example/mnt/slac/a', undefined],
   ['file:///mnt/slac/..%2f..%2fetc/passwd', undefined],
+  ['roots://xrd.example/store/a.root', undefined],
+  ['root://xrd.example:1095/store/a.root', undefined],
+  ['root://user@xrd.example/store/a.root', undefined],
+  ['root://xrd.example/store/../etc/passwd', undefined],
+  ['root://xrd.example/store/a\t/../../x', undefined],
+  ['root://xrd.example/store/a.root?authz=x', undefined],
+  ['root://xrd.example/store/a.root#x', undefined],
   ['gopher://door.example/data/a', undefined],
   ['no address', undefined],
 ])('a source that names three places: %s is %s', (url, kind) => {

@@ -187,6 +187,9 @@ async function everythingOf(client: TestClient, lfn: string, name: string): Prom
     '{ events(first: 200) { nodes { kind facts file { lfn } reason } } }',
     '{ events(first: 200, filter: { kind: [PUBLICATION_STATUS] }) { totalCount nodes { facts } } }',
     `{ dataset(name: ${JSON.stringify(name)}) { name } }`,
+    '{ totals(by: [STREAM, STATUS]) { stream status fileCount eventCount sizeBytes } }',
+    '{ totals(by: [STREAM, STORE]) { stream store fileCount eventCount sizeBytes } }',
+    '{ totals(by: [STREAM]) { stream fileCount } }',
     '{ stuck { waitingBackups(olderThanSeconds: 0) { exampleLfn lastError } failedBackups { exampleLfn } } }',
   ];
   const answers = await Promise.all(asked.map((query) => client.raw(query)));
@@ -199,7 +202,16 @@ test('until it is published only its owner and operators see it, by any road; th
   const files = writeFiles(base, ['a', 'b']);
   const root = join(server.folder, 'home', 'store');
   renameSync(root, store);
-  const { number } = await request(alice, 'hushhush', listed(base, files));
+  const asked = listed(base, files, 3);
+  const totalsOf = async (client: TestClient) =>
+    JSON.stringify(
+      await client.call(
+        '{ a: totals { fileCount eventCount sizeBytes } b: totals(by: [SITE, STATUS]) { site status fileCount } }',
+      ),
+    );
+  const producer = await server.as('other-PRODUCER', 'PRODUCER');
+  const before = [await totalsOf(producer), await totalsOf(server.operator)];
+  const { number } = await request(alice, 'hushhush', asked, { stream: 'hushhush' });
   await reaches(alice, number, 'BACKING_UP');
   const [composite] = await server.database.sql<{ lfn: string; path: string }>(
     'select lfn, path from publication_composites where publication_id = $1',
@@ -214,6 +226,8 @@ test('until it is published only its owner and operators see it, by any road; th
     const withdraw = mutate(other, 'withdrawPublication', { publication: String(number) });
     expect((await refusalOf(withdraw)).code, role).toBe('NOT_FOUND');
   }
+  expect(await totalsOf(producer)).toBe(before[0]);
+  expect(await totalsOf(server.operator)).not.toBe(before[1]);
   expect(await everythingOf(server.operator, lfn, 'hushhush')).toContain(lfn);
   expect(await look(alice, number)).toMatchObject({ status: 'BACKING_UP' });
   expect(existsSync(path)).toBe(true);
@@ -225,7 +239,7 @@ test('until it is published only its owner and operators see it, by any road; th
   );
   expect(copies).toEqual({ n: '0' });
   // The name is free again, and the source as it was.
-  const again = await request(alice, 'hushhush', listed(base, files));
+  const again = await request(alice, 'hushhush', asked, { stream: 'hushhush' });
   await reaches(alice, again.number, 'PUBLISHED');
   expect(await everythingOf(bob, lfn, 'hushhush')).toContain('{"dataset":{"name":"hushhush"}}');
   const late = mutate(alice, 'withdrawPublication', { publication: String(again.number) });
