@@ -1,15 +1,18 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
+  closeSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -193,7 +196,7 @@ test('paths are read below the folder that was named, whatever links say; nothin
 /** A program that notes how much of its last argument there is, and copies slowly. */
 function slowXrdcp(log: string): string {
   const path = join(folder, 'slow-xrdcp');
-  const script = `#!/bin/sh\nfor last; do :; done\nstat -c %s "$last" >> ${log}\nXRD_CPCHUNKSIZE=65536 exec xrdcp --xrate 2m "$@"\n`;
+  const script = `#!/bin/sh\nfor last; do :; done\nstat -c %s "$last" >> ${log}\nXRD_CPCHUNKSIZE=65536 exec xrdcp --xrate 3m "$@"\n`;
   writeFileSync(path, script, { mode: 0o755 });
   return path;
 }
@@ -226,9 +229,13 @@ test.runIf(isInstalled('xrootd'))(
       const here = part(1);
       expect(here).toBeLessThan(bytes.length);
       await xrootd.start();
+      // A beginning of other bytes shows that it goes on behind them, and then, once more, from the beginning.
+      const file = openSync(join(folder, 'area/.incoming/i800.a1'), 'r+');
+      writeSync(file, Buffer.alloc(1000));
+      closeSync(file);
       const again = { ...wanted, id: 800, attempt: 2, xrootd: { ...slow } };
       expect(await fetched(name, bytes, again), told).toMatchObject({ from: wanted.url });
-      expect(readFileSync(log, 'utf8')).toBe(`0\n${here}\n`);
+      expect(readFileSync(log, 'utf8')).toBe(`0\n${here}\n0\n`);
       expect(readFileSync(join(folder, 'area/x', name)).equals(bytes)).toBe(true);
 
       sender = await XrootdForTests.start(
