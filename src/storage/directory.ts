@@ -249,6 +249,15 @@ export class DirectoryStore implements MassStore {
     await rm(this.temporaryPath(key), { force: true });
   }
 
+  async remove(key: string): Promise<void> {
+    await this.demandMounted();
+    const path = join(this.root, key);
+    if (!(await this.statOf(path))) return;
+    await this.demandInside(dirname(path));
+    await rm(path, { force: true });
+    await syncFolder(dirname(path));
+  }
+
   async listTemporary(): Promise<TemporaryFile[]> {
     await this.demandMounted();
     const names = await readdir(join(this.root, incoming));
