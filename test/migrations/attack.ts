@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { systemCode } from '../../src/errors.ts';
 import { isTried } from '../support/turns.ts';
-import { openTestDatabase, type TestDatabase } from '../support/database.ts';
-import { buildWorld, everything } from './world.ts';
+import type { TestDatabase } from '../support/database.ts';
+import { openWorld, everything } from './world.ts';
 
 /** What somebody tries, the statements he sends in one transaction. */
 export type Attacks = Readonly<Record<string, string>>;
@@ -24,8 +24,7 @@ export function refuseAll(title: string, attacks: Attacks): void {
     let database: TestDatabase;
     let before: Record<string, string>;
     beforeAll(async () => {
-      database = await openTestDatabase();
-      await buildWorld(database);
+      database = await openWorld();
       before = await everything(database);
     });
     afterAll(() => database.close());
