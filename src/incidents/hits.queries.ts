@@ -182,7 +182,8 @@ export const itemsOf = ({ copies, rank: found }: ScopeHits): RawBuilder<unknown>
   select row_number() over (order by h.rank, h.file_id, h.replica_id, h.backup_id) as ordinal,
     h.file_id, h.replica_id, h.backup_id, ${findingOfRank(sql`h.rank`)} as finding, ${isLost(sql`h`)} as is_lost,
     h.backup_id is not null and not ${isSafe(sql`h`)} as is_unbacked
-  from (select c.*, ${found} as rank from (${copies}) c join files f on f.id = c.file_id) h`;
+  -- "offset 0": what a loss means is found out once for each copy, not wherever it is named.
+  from (select c.*, ${found} as rank from (${copies}) c join files f on f.id = c.file_id offset 0) h`;
 
 /** What an incident has hit, as it was found then. */
 export const hitsOfIncident = (incidentId: number): Hits => ({
