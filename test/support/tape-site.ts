@@ -42,6 +42,8 @@ export interface Lies {
   archiveStatus?: number;
   /** Instead of the answer of a stage request's progress. */
   staged?: (honest: StagedEntry[]) => unknown;
+  /** Half of the file comes, and then nothing more. */
+  stalls?: (path: string) => boolean;
   /** Refuses stage requests, as RFC 7807 has it. */
   stageStatus?: number;
 }
@@ -194,6 +196,9 @@ export async function startTapeSite(folder: string) {
         if (!stat?.isFile()) return reply(404);
         if (offline.has(path)) return reply(409);
         response.writeHead(200, { 'content-length': String(stat.size) });
+        if (state.lies.stalls?.(path)) {
+          return void response.write(readFileSync(file).subarray(0, stat.size / 2));
+        }
         await pipeline(createReadStream(file), response);
         return;
       case 'DELETE':
