@@ -298,6 +298,7 @@ describe('from tape into a pool', () => {
       if (name === 'wanted') wanted = file.source;
     }
   });
+  afterEach(() => rmSync(join(pool.path, 'wanted.root'), { force: true }));
 
   /** One file all the way, as workers do it: asked for, looked after, brought, read. */
   async function bring(): Promise<string> {
