@@ -187,7 +187,7 @@ export const stores: Bench = async ({ options }) => {
       name: 'stores',
       title: 'files into a mass store, by driver and by hand',
       about: [
-        `${options.rounds} rounds in turns, medians. A driver does all that a worker does: put under a temporary name, synced; ` +
+        `${options.rounds} ${options.rounds === 1 ? 'round' : 'rounds'} in turns, medians. A driver does all that a worker does: put under a temporary name, synced; ` +
           `asked for size and checksums (COPIED: the server says adler32; READ_BACK: all bytes read again, adler32 and sha256); ` +
           `published. ${concurrency} files at a time in one process, as xrdcp (--parallel) and rclone (--transfers); what is read ` +
           `back by hand is read one file after the other. XRootD runs on the same host and cores.`,
