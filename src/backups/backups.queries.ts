@@ -214,6 +214,20 @@ export async function confirmedCopies(
   );
 }
 
+/** The stores in which the policy of a file wants a copy, by name; files that no policy binds are left out. */
+export async function policyStores(
+  db: Db,
+  fileIds: readonly number[],
+): Promise<{ fileId: number; stores: string[] }[]> {
+  return rows(
+    db,
+    sql<{ fileId: number; stores: string[] }>`
+    select f.id as "fileId", array(
+      select s.name from mass_stores s where s.id = any (p.store_ids) order by s.name) as stores
+    from files f join backup_policies p on p.id = f.policy_id where f.id = any (${fileIds}::bigint[])`,
+  );
+}
+
 /** The stores that a file f owes copies to, as an array: those of its policy, or the one that is meant. */
 export const owedStores = (storeId: number | RawBuilder<unknown>): RawBuilder<unknown> =>
   sql`coalesce((select p.store_ids from backup_policies p where p.id = f.policy_id), array[${storeId}]::integer[])`;
