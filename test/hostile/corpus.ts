@@ -84,6 +84,7 @@ export function shuffled<T>(list: readonly T[], random: () => number): T[] {
     [left[i], left[j]] = [left[j] as T, left[i] as T];
   }
   return left;
+}
 
 /** Which strings go where: everything with TEST_ALL=1; else each string to `each` places and each place its share. */
 export function* shares<Place>(
@@ -103,7 +104,6 @@ export function* shares<Place>(
 }
 
 /** What no message, table or line of a log may hold as it is: it moves cursors, breaks lines, turns letters round. */
-// eslint-disable-next-line no-control-regex
 export const unprintable =
   // eslint-disable-next-line no-control-regex
   /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u061c\u2028-\u202e\u2066-\u2069]/;
