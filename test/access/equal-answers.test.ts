@@ -5,11 +5,12 @@ import pg from 'pg';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Role } from '../../src/access/policy.ts';
+import { nodeNames } from '../../src/api/node.ts';
 import { readConfig } from '../../src/config.ts';
 import { openSweepbook, type RunningSweepbook } from '../../src/main.ts';
-import { buildWorld } from '../migrations/world.ts';
+import { openWorld } from '../migrations/world.ts';
 import { clientOf } from '../support/client.ts';
-import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import type { TestDatabase } from '../support/database.ts';
 import { errorsOf, openSocket } from '../support/socket.ts';
 
 /*
@@ -21,15 +22,15 @@ let database: TestDatabase;
 let server: RunningSweepbook;
 /** Statements of this process, as they are sent. */
 let sent: string[] = [];
-const original = pg.Client.prototype.query;
-type Query = (...given: [string | { text: string }, ...unknown[]]) => unknown;
+type Query = (this: pg.Client, ...given: [string | { text: string }, ...unknown[]]) => unknown;
+const client = pg.Client.prototype as unknown as { query: Query };
+const { query: send } = client;
 
 const hidden = new Map<string, string>();
 const tokens = new Map<string, string | undefined>();
 
 beforeAll(async () => {
-  database = await openTestDatabase();
-  await buildWorld(database);
+  database = await openWorld();
   server = await openSweepbook(
     readConfig({
       SWEEPBOOK_HOME: folder,
@@ -64,18 +65,17 @@ beforeAll(async () => {
     SuspiciousCopy: 'suspicions',
   })) {
     const [row] = await database.sql<{ id: number }>(`select id from ${from} order by id limit 1`);
-    expect(row, noun).toBeDefined();
-    hidden.set(noun, idOf(noun, row?.id ?? 0));
+    if (!row) throw new Error(`the world has no ${noun}`);
+    hidden.set(noun, idOf(noun, row.id));
   }
-  const query: Query = function (this: pg.Client, ...given) {
+  client.query = function (...given) {
     const [first] = given;
     sent.push(typeof first === 'string' ? first : first.text);
-    return (original as unknown as Query).apply(this, given);
+    return send.apply(this, given);
   };
-  pg.Client.prototype.query = query as unknown as typeof original;
 });
 afterAll(async () => {
-  pg.Client.prototype.query = original;
+  client.query = send;
   await server.close();
   await database.close({ check: false });
   rmSync(folder, { recursive: true, force: true });
@@ -125,17 +125,10 @@ const follow = (field: string, argument: string, name: string, roles: readonly s
 });
 
 const cases: Case[] = [
-  ...[
-    'Dataset',
-    'File',
-    'BackupRecord',
-    'Import',
-    'Incident',
-    'StageRequest',
-    'Publication',
-    'Webhook',
-    'SuspiciousCopy',
-  ].map((name) => node(name, strangers)),
+  // Containers and runs everybody sees.
+  ...nodeNames
+    .filter((name) => name !== 'Container' && name !== 'Run')
+    .map((name) => node(name, strangers)),
   byId('incident', 'Incident', strangers),
   byId('import', 'Import', strangers),
   byId('stageRequest', 'StageRequest', [...strangers, 'PRODUCER']),

@@ -157,7 +157,7 @@ test('whatever fails, and whatever is asked', async () => {
   for (const authorization of [
     `Bearer ${nobody}`,
     `Basic ${nobody}`,
-    `${user}`,
+    user,
     `Bearer ${user} ${user}`,
   ]) {
     await ask('/graphql', {

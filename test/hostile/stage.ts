@@ -6,8 +6,8 @@ import { pino } from 'pino';
 import { readConfig } from '../../src/config.ts';
 import { logOptions } from '../../src/server/log.ts';
 import { openSweepbook } from '../../src/main.ts';
-import { buildWorld } from '../migrations/world.ts';
-import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { openWorld } from '../migrations/world.ts';
+import type { TestDatabase } from '../support/database.ts';
 
 export interface Stage {
   readonly address: string;
@@ -32,8 +32,7 @@ export async function openStage(settings: Record<string, string> = {}): Promise<
   const folder = mkdtempSync(join(tmpdir(), 'sweepbook-hostile-'));
   writeFileSync(join(folder, 'canary'), canary);
   mkdirSync(join(folder, 'home', 'store'), { recursive: true });
-  const database = await openTestDatabase();
-  await buildWorld(database);
+  const database = await openWorld();
   const lines: string[] = [];
   const sink = new Writable({
     write(chunk: Buffer, _encoding, done) {
