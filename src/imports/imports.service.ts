@@ -1,4 +1,4 @@
-import { demand, type Viewer } from '../access/policy.ts';
+import { demand, may, type Viewer } from '../access/policy.ts';
 import type { Db } from '../database/orm.ts';
 import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
@@ -18,14 +18,18 @@ interface Locked {
 }
 
 async function lockImport(tx: Db, viewer: Viewer, id: number): Promise<Locked> {
-  if (viewer.roles.includes('ANONYMOUS')) demand(viewer, 'handleImport');
+  demand(viewer, 'handleImport', viewer.principal);
   const found = await firstRow(
     tx,
     sql<Locked>`select id, status, requested_by as "requestedBy" from imports where id = ${id} for no key update`,
   );
-  demand(viewer, 'handleImport', found?.requestedBy ?? viewer.principal);
-  if (found) return found;
-  throw new SweepbookError('NOT_FOUND', `no import ${id}: look at "import list"`, { import: id });
+  const actions = ['handleImport', 'readImports'] as const;
+  // Whose he may not see is not there for him.
+  if (!found || !actions.some((action) => may(viewer, action, found.requestedBy))) {
+    throw new SweepbookError('NOT_FOUND', `no import ${id}: look at "import list"`, { import: id });
+  }
+  demand(viewer, 'handleImport', found.requestedBy);
+  return found;
 }
 
 /**
