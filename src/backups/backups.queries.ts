@@ -1,6 +1,6 @@
 import { demand, may, type Viewer } from '../access/policy.ts';
 import { notPrivate, visibleDataset } from '../access/visibility.ts';
-import { isKept, oneOf, textIs, type NameConditions } from '../database/name-filter.ts';
+import { oneOf, textIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
 import {
   readPage,
@@ -15,6 +15,7 @@ import { allOf, rows, sql, type RawBuilder } from '../database/sql.ts';
 import { lfnIs } from '../files/files.queries.ts';
 import type { ConfirmLevel } from '../storage/contract.ts';
 import { backupStatuses, type BackupStatus } from './backups.rules.ts';
+import { isKept } from '../text.ts';
 
 export interface BackupRow {
   readonly id: number;

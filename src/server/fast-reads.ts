@@ -21,6 +21,7 @@ import { lateArguments } from '../api/read-model.ts';
 import { NotReadable, readStatement } from '../api/read-statement.ts';
 import type { Given } from '../database/late.ts';
 import { writeStatement, type ReadPool, type WrittenStatement } from '../database/read-pool.ts';
+import { isKept } from '../text.ts';
 import { brokenOff, isPassing, postgresCode, unstorable } from '../database/transaction.ts';
 import { messageOf, SweepbookError } from '../errors.ts';
 import type { OpenStores } from '../storage/open.ts';
@@ -139,7 +140,7 @@ export class FastReads {
     const { document, operation } = prepared;
     const definitions = operation.variableDefinitions ?? [];
     const { coerced } = getVariableValues(this.schema, definitions, variables, { maxErrors: 1 });
-    if (!coerced || Object.values(coerced).some(hasNul)) return undefined;
+    if (!coerced || Object.values(coerced).some(isUnkept)) return undefined;
     demandComplexity(this.schema, document, variables, operationName);
     return coerced;
   }
@@ -237,7 +238,7 @@ function isForPlainRoad(error: unknown): boolean {
   return unstorable.has(postgresCode(error) ?? '');
 }
 
-const hasNul = (value: unknown) => typeof value === 'string' && value.includes('\0');
+const isUnkept = (value: unknown) => typeof value === 'string' && !isKept(value);
 
 function variableUses(document: DocumentNode): VariableUses {
   const late = new Set<string>();

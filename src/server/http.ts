@@ -12,7 +12,8 @@ import { unknownViewer, type Asked } from '../access/audit-trail.ts';
 import { anonymous, type Viewer } from '../access/policy.ts';
 import { Context, type Means } from '../api/context.ts';
 import type { ReadPool } from '../database/read-pool.ts';
-import { SweepbookError, systemCode } from '../errors.ts';
+import { badInput, SweepbookError, systemCode } from '../errors.ts';
+import { visible } from '../text.ts';
 import { addressReader, type AddressOf } from './address.ts';
 import { audited } from './audited.ts';
 import { bearerToken } from './authorization.ts';
@@ -30,6 +31,8 @@ import { limits } from './limits.ts';
 import { serveMetrics } from './metrics.ts';
 import { makeSchema } from './schema.ts';
 import { serveWebSockets, type ServedSockets } from './websocket.ts';
+import { refuseUnroutable } from './unroutable.ts';
+import { wellFormed } from './well-formed.ts';
 
 export interface HttpOptions {
   readonly host: string;
@@ -54,7 +57,7 @@ export interface RunningServer {
 /** Starts listening; all roads in stand here. */
 export async function serveHttp(means: Means, options: HttpOptions): Promise<RunningServer> {
   const { log } = options;
-  const schema = audited(guarded(makeSchema()));
+  const schema = audited(wellFormed(guarded(makeSchema())));
   const apollo = makeApollo(schema, options.introspection, log);
   await apollo.start();
   const viewers = new WeakMap<FastifyRequest, Viewer>();
@@ -133,6 +136,7 @@ function makeApp(
     requestTimeout: 120_000,
     keepAliveTimeout: 65_000,
     routerOptions: { maxParamLength: 1024 },
+    frameworkErrors: refuseUnroutable,
     forceCloseConnections: 'idle',
     genReqId: (request) => {
       const given = request.headers['x-request-id'];
@@ -143,6 +147,7 @@ function makeApp(
   const inFlight = new Map<string, number>();
   app.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);
+    demandHost(request.headers.host);
     const token = bearerToken(request.headers.authorization);
     const viewer = await means.identity.authenticate(token, addressOf(request.raw));
     viewers.set(request, viewer);
@@ -169,7 +174,7 @@ function makeApp(
   app.setNotFoundHandler((request, reply) =>
     reply.code(404).send({
       code: 'NOT_FOUND',
-      message: `nothing at ${request.url.slice(0, 200)}: there are /graphql, /graphiql, /export, /imports, /healthz, /readyz and /metrics`,
+      message: `nothing at ${visible(request.url.slice(0, 200))}: there are /graphql, /graphiql, /export, /imports, /healthz, /readyz and /metrics`,
       facts: {},
     }),
   );
@@ -254,6 +259,12 @@ function enter(
     if (left > 0) inFlight.set(principal, left);
     else inFlight.delete(principal);
   });
+}
+
+/** What is in no address cannot be where a request came to; what reads addresses further in would stumble over it. */
+function demandHost(host: string | undefined): void {
+  if (host === undefined || URL.canParse(`http://${host}/`)) return;
+  throw badInput('Host', host, 'the name or address of this server, and its port');
 }
 
 /** Who shows no token only asks; bulk calls need one. */
