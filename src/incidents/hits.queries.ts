@@ -113,17 +113,19 @@ function backupsOfScope(scope: LossScope, places: Places, until: Date | string) 
   ]);
 }
 
-/** Findings by rank, as they are written in SQL: last copies first. */
-const ranked: readonly Finding[] = ['LOST', 'RECOVERABLE', 'SAFE'];
-const rank = (finding: Finding) => sql.lit(ranked.indexOf(finding));
+/** Findings by rank: last copies first. */
+const ranked = sql`array['LOST', 'RECOVERABLE', 'SAFE']`;
+const rank = { LOST: sql`0`, RECOVERABLE: sql`1`, SAFE: sql`2` } as const satisfies Record<
+  Finding,
+  RawBuilder<unknown>
+>;
 
-export const isLost = (alias: RawBuilder<unknown>) => sql`${alias}.rank = ${rank('LOST')}`;
-export const isSafe = (alias: RawBuilder<unknown>) => sql`${alias}.rank = ${rank('SAFE')}`;
+export const isLost = (alias: RawBuilder<unknown>) => sql`${alias}.rank = ${rank.LOST}`;
+export const isSafe = (alias: RawBuilder<unknown>) => sql`${alias}.rank = ${rank.SAFE}`;
 export const isRecoverable = (alias: RawBuilder<unknown>) =>
-  sql`${alias}.rank = ${rank('RECOVERABLE')}`;
+  sql`${alias}.rank = ${rank.RECOVERABLE}`;
 /** The name of the finding with this rank. */
-export const findingOfRank = (value: RawBuilder<unknown>) =>
-  sql`(array[${sql.join(ranked.map((finding) => sql.lit(finding)))}])[${value} + 1]`;
+export const findingOfRank = (value: RawBuilder<unknown>) => sql`(${ranked})[${value} + 1]`;
 
 /** What was hit, as SQL. */
 export interface Hits {
@@ -155,10 +157,10 @@ function backupHits(scope: LossScope, places: Places, until: Date | string): Sco
   const copies = sql`
     select b.file_id, null::bigint as replica_id, b.id as backup_id from backup_records b
     where b.status = 'CONFIRMED' and ${backupsOfScope(scope, places, until)}`;
-  const found = sql`case when f.confirmed_copies > 1 then ${rank('SAFE')}
-    when exists (select from replicas q where q.file_id = f.id and q.status = 'AVAILABLE') then ${rank('RECOVERABLE')}
-    else ${rank('LOST')} end`;
-  return { copies, rank: found, files: filesOf(copies, found, true) };
+  const found = sql`case when f.confirmed_copies > 1 then ${rank.SAFE}
+    when exists (select from replicas q where q.file_id = f.id and q.status = 'AVAILABLE') then ${rank.RECOVERABLE}
+    else ${rank.LOST} end`;
+  return { copies, rank: found, files: filesOf(copies, found, sql`true`) };
 }
 
 function replicaHits(scope: LossScope, places: Places, until: Date | string): ScopeHits {
@@ -167,13 +169,17 @@ function replicaHits(scope: LossScope, places: Places, until: Date | string): Sc
     select p.file_id, p.id as replica_id, null::bigint as backup_id from replicas p
     where p.status = 'AVAILABLE' and ${isHit(sql`p`)}`;
   const found = sql`case when exists (select from replicas q
-      where q.file_id = f.id and q.status = 'AVAILABLE' and not ${isHit(sql`q`)}) then ${rank('SAFE')}
-    when f.confirmed_copies > 0 then ${rank('RECOVERABLE')} else ${rank('LOST')} end`;
-  return { copies, rank: found, files: filesOf(copies, found, false) };
+      where q.file_id = f.id and q.status = 'AVAILABLE' and not ${isHit(sql`q`)}) then ${rank.SAFE}
+    when f.confirmed_copies > 0 then ${rank.RECOVERABLE} else ${rank.LOST} end`;
+  return { copies, rank: found, files: filesOf(copies, found, sql`false`) };
 }
 
-const filesOf = (copies: RawBuilder<unknown>, found: RawBuilder<unknown>, isBackup: boolean) => sql`
-  select c.file_id, ${found} as rank, c.copies, ${sql.lit(isBackup)} as is_backup, f.size_bytes, f.run_id
+const filesOf = (
+  copies: RawBuilder<unknown>,
+  found: RawBuilder<unknown>,
+  isBackup: RawBuilder<unknown>,
+) => sql`
+  select c.file_id, ${found} as rank, c.copies, ${isBackup} as is_backup, f.size_bytes, f.run_id
   from (select h.file_id, count(*)::integer as copies from (${copies}) h group by h.file_id order by h.file_id) c
   join files f on f.id = c.file_id order by c.file_id`;
 
@@ -191,7 +197,7 @@ export const hitsOfIncident = (incidentId: number): Hits => ({
   files: sql`
     select c.file_id, c.rank, c.copies, c.is_backup, f.size_bytes, f.run_id
     from (select i.file_id, count(*)::integer as copies, bool_or(i.backup_id is not null) as is_backup,
-        min(array_position(array[${sql.join(ranked.map((finding) => sql.lit(finding)))}], i.finding)) - 1 as rank
+        min(array_position(${ranked}, i.finding)) - 1 as rank
       from incident_items i where i.incident_id = ${incidentId}::bigint group by i.file_id order by i.file_id) c
     join files f on f.id = c.file_id order by c.file_id`,
 });
