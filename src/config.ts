@@ -4,7 +4,8 @@ import { join, resolve } from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
 import { anyRoles, type AnyRole } from './access/roles.ts';
-import { SweepbookError } from './errors.ts';
+import { shown, SweepbookError } from './errors.ts';
+import { limitForms, limitsOf, type Limits } from './limits.ts';
 
 const flag = z
   .enum(['true', 'false', '1', '0', 'yes', 'no'])
@@ -142,6 +143,9 @@ const settings = z.object({
     .describe('how long running requests and copies may take to end on SIGTERM'),
 });
 
+/** With one for each limit (docs/limits.md). */
+const allSettings = settings.extend(limitForms);
+
 /** The settings of this process, frozen; paths are absolute. */
 export interface Config {
   readonly host: string;
@@ -185,6 +189,8 @@ export interface Config {
   readonly migrate: boolean;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
   readonly shutdownSeconds: number;
+  /** What may be asked of the server. */
+  readonly limits: Limits;
   readonly hostname: string;
 }
 
@@ -192,9 +198,16 @@ export type Environment = Record<string, string | undefined>;
 
 /** The one reader of the environment; a value that does not fit is refused with its name. */
 export function readConfig(environment: Environment = process.env): Config {
-  const read = settings.safeParse(withFile(environment));
-  if (!read.success) {
-    const faults = read.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+  const merged = withFile(environment);
+  const read = allSettings.safeParse(merged);
+  const faults = [
+    ...strangeLimits(merged),
+    ...(read.error?.issues ?? []).map((issue) => {
+      const name = issue.path.join('.');
+      return `${name}${name in limitForms ? ` ${shown(merged[name])}` : ''}: ${issue.message}`;
+    }),
+  ];
+  if (!read.success || faults.length > 0) {
     throw new SweepbookError('BAD_USER_INPUT', `settings: ${faults.join('; ')}`, { faults });
   }
   const given = read.data;
@@ -239,9 +252,16 @@ export function readConfig(environment: Environment = process.env): Config {
     migrate: given.SWEEPBOOK_MIGRATE,
     logLevel: given.SWEEPBOOK_LOG_LEVEL,
     shutdownSeconds: given.SWEEPBOOK_SHUTDOWN_SECONDS,
+    limits: limitsOf(given),
     hostname: hostname(),
   });
 }
+
+/** A limit whose name is mistyped would not be there, and nobody would know. */
+const strangeLimits = (merged: Environment): string[] =>
+  Object.keys(merged)
+    .filter((name) => name.startsWith('SWEEPBOOK_LIMIT_') && !(name in limitForms))
+    .map((name) => `${name}: there is no such limit; "sweepbook config" lists them`);
 
 /** The environment, and behind it the file that SWEEPBOOK_CONFIG names (lines NAME=value). */
 export function withFile(environment: Environment): Environment {
@@ -268,7 +288,7 @@ export interface SettingLine {
 export function describeConfig(environment: Environment = process.env): SettingLine[] {
   const merged = withFile(environment);
   readConfig(environment);
-  return Object.entries(settings.shape).map(([name, form]) => {
+  return Object.entries(allSettings.shape).map(([name, form]) => {
     const given = merged[name];
     const value = given ?? form.parse(undefined);
     return {

@@ -54,13 +54,22 @@ export class Context {
   readonly requestId: string;
   /** Where it came from; undefined = nobody knows any more. */
   readonly address: string | undefined;
+  /** Pays for an operation that may answer with so many fields; throws RATE_LIMITED. */
+  readonly pay: (fields: number) => void;
   private readonly loaders = new Map<unknown, DataLoader<unknown, unknown>>();
 
-  constructor(means: Means, viewer: Viewer, requestId: string, address?: string) {
+  constructor(
+    means: Means,
+    viewer: Viewer,
+    requestId: string,
+    address?: string,
+    pay: (fields: number) => void = () => undefined,
+  ) {
     this.means = means;
     this.viewer = viewer;
     this.requestId = requestId;
     this.address = address;
+    this.pay = pay;
   }
 
   /** A handle for one read: no identity map, nothing remembered. */

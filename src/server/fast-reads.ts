@@ -4,14 +4,12 @@ import {
   GraphQLError,
   Kind,
   OperationTypeNode,
-  parse,
   specifiedRules,
   validate,
   visit,
   type ASTNode,
   type DocumentNode,
   type FragmentDefinitionNode,
-  type GraphQLSchema,
   type OperationDefinitionNode,
   type SelectionSetNode,
 } from 'graphql';
@@ -24,7 +22,8 @@ import { writeStatement, type ReadPool, type WrittenStatement } from '../databas
 import { brokenOff, isPassing, postgresCode, unstorable } from '../database/transaction.ts';
 import { messageOf, SweepbookError } from '../errors.ts';
 import type { OpenStores } from '../storage/open.ts';
-import { demandComplexity, limits, shapeRule } from './limits.ts';
+import type { Complexity } from './complexity.ts';
+import { readDocument } from './document.ts';
 import { readModels } from './read-models.ts';
 
 /** As it came; what does not fit is left to the plain road, which says why. */
@@ -78,14 +77,18 @@ export class FastReads {
   private awayUntil = 0;
 
   constructor(
-    private readonly schema: GraphQLSchema,
+    private readonly complexity: Complexity,
     private readonly stores: OpenStores,
     private readonly pool: ReadPool,
     private readonly log: FastLog,
   ) {}
 
   /** The text of the answer; undefined = to be answered by the plain road. */
-  async answer(asked: AskedQuery, viewer: Viewer): Promise<string | undefined> {
+  async answer(
+    asked: AskedQuery,
+    viewer: Viewer,
+    pay: (fields: number) => void = () => undefined,
+  ): Promise<string | undefined> {
     const now = performance.now();
     if (now < this.awayUntil) return undefined;
     const prepared = this.prepared(asked);
@@ -93,7 +96,11 @@ export class FastReads {
     try {
       const given = this.given(prepared, asked);
       if (!given) return undefined;
-      const data = await this.pool.text(this.statement(prepared, given, viewer), given);
+      pay(given.fields);
+      const data = await this.pool.text(
+        this.statement(prepared, given.values, viewer),
+        given.values,
+      );
       if (data === null || data.includes(notReadable)) return undefined;
       return `{"data":${data}}\n`;
     } catch (error) {
@@ -134,14 +141,19 @@ export class FastReads {
     this.log.warn({ error: messageOf(error) }, 'a fast read failed: the resolvers answer');
   }
 
-  /** The coerced variables of a request that is within the limits. Throws QUERY_TOO_COMPLEX. */
-  private given(prepared: Prepared, { operationName, variables }: AskedQuery): Given | undefined {
+  /** The coerced variables of a request that is within the limits, and what it may answer. Throws QUERY_TOO_COMPLEX. */
+  private given(
+    prepared: Prepared,
+    { operationName, variables }: AskedQuery,
+  ): { readonly values: Given; readonly fields: number } | undefined {
     const { document, operation } = prepared;
     const definitions = operation.variableDefinitions ?? [];
-    const { coerced } = getVariableValues(this.schema, definitions, variables, { maxErrors: 1 });
+    const { coerced } = getVariableValues(this.complexity.schema, definitions, variables, {
+      maxErrors: 1,
+    });
     if (!coerced || Object.values(coerced).some(hasNul)) return undefined;
-    demandComplexity(this.schema, document, variables, operationName);
-    return coerced;
+    const fields = this.complexity.demand({ document, variables, operationName });
+    return { values: coerced, fields };
   }
 
   private statement(prepared: Prepared, given: Given, viewer: Viewer): WrittenStatement {
@@ -157,7 +169,8 @@ export class FastReads {
     const key = JSON.stringify([fixed, [...late]]);
     const known = statements.get(key);
     if (known) return known;
-    const { schema, stores } = this;
+    const { stores } = this;
+    const { schema } = this.complexity;
     const statement = writeStatement(
       readStatement(
         { schema, selectionSet: operation.selectionSet, fragments, variables: given, late },
@@ -205,11 +218,11 @@ export class FastReads {
 
   private prepare({ query, operationName }: AskedQuery): Prepared | undefined {
     try {
-      const document = parse(query, { maxTokens: limits.tokens });
+      const document = readDocument(query, this.complexity.limits);
       const operation = getOperationAST(document, operationName);
       if (operation?.operation !== OperationTypeNode.QUERY) return undefined;
-      const rules = [...specifiedRules, shapeRule];
-      if (validate(this.schema, document, rules, { maxErrors: 1 }).length > 0) return undefined;
+      const faults = validate(this.complexity.schema, document, specifiedRules, { maxErrors: 1 });
+      if (faults.length > 0) return undefined;
       const fragments = document.definitions.filter(
         (definition) => definition.kind === Kind.FRAGMENT_DEFINITION,
       );
@@ -222,7 +235,7 @@ export class FastReads {
         slowUntil: 0,
       };
     } catch (error) {
-      if (error instanceof GraphQLError) return undefined;
+      if (error instanceof GraphQLError || error instanceof SweepbookError) return undefined;
       throw error;
     }
   }

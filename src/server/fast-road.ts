@@ -21,19 +21,28 @@ const contentTypes = new Map<string | undefined, string>([
   ['application/graphql-response+json,application/json', graphqlJson],
 ]);
 
+interface FastRoad {
+  readonly reads: FastReads;
+  readonly viewerOf: (request: FastifyRequest) => Viewer;
+  readonly payOf: (request: FastifyRequest) => (fields: number) => void;
+  readonly plainRoad: RouteHandlerMethod;
+  readonly answered: (request: FastifyRequest, asked: AskedQuery) => void;
+}
+
 /** POST /graphql: by the fast road if it knows the answer, else by the plain one. */
-export function fastRoad(
-  reads: FastReads,
-  viewerOf: (request: FastifyRequest) => Viewer,
-  plainRoad: RouteHandlerMethod,
-  answered: (request: FastifyRequest, asked: AskedQuery) => void,
-): RouteHandlerMethod {
+export function fastRoad({
+  reads,
+  viewerOf,
+  payOf,
+  plainRoad,
+  answered,
+}: FastRoad): RouteHandlerMethod {
   return async function handle(request, reply) {
     const contentType = contentTypes.get(request.headers.accept);
     const asked = contentType === undefined ? undefined : askedOf(request);
     if (!asked) return plainRoad.call(this, request, reply);
     const begun = performance.now();
-    const answer = await reads.answer(asked, viewerOf(request));
+    const answer = await reads.answer(asked, viewerOf(request), payOf(request));
     if (answer === undefined) return plainRoad.call(this, request, reply);
     answered(request, asked);
     void reply

@@ -1,0 +1,210 @@
+import { randomUUID } from 'node:crypto';
+import type { Socket } from 'node:net';
+import Fastify, {
+  LogController,
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify';
+import type { Logger } from 'pino';
+import { anonymous, type Viewer } from '../access/policy.ts';
+import type { Means } from '../api/context.ts';
+import { SweepbookError, systemCode } from '../errors.ts';
+import { limitSetting, type LimitName, type Limits } from '../limits.ts';
+import type { AddressOf } from './address.ts';
+import { bearerToken } from './authorization.ts';
+import { turnAway } from './connections.ts';
+import { httpStatus, retryAfter, toRefusal } from './errors.ts';
+import type { Gate, Ticket } from './gate.ts';
+import { InFlight, type Place } from './in-flight.ts';
+
+/** Who asks, and how it is paid for. */
+export interface Caller {
+  readonly viewer: Viewer;
+  readonly ticket: Ticket;
+}
+
+export type Callers = WeakMap<FastifyRequest, Caller>;
+
+export const isGraphql = ({ url }: FastifyRequest): boolean => url.split('?')[0] === '/graphql';
+
+export interface AppOptions {
+  readonly limits: Limits;
+  readonly log: Logger;
+  readonly means: Means;
+  readonly gate: Gate;
+  readonly callers: Callers;
+  readonly addressOf: AddressOf;
+}
+
+/** The application without its routes: what holds for every request. */
+export function makeApp(options: AppOptions): FastifyInstance {
+  const { limits, log } = options;
+  const app = Fastify({
+    loggerInstance: log,
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: limits.bodyBytes,
+    requestTimeout: limits.requestSeconds * 1000,
+    keepAliveTimeout: limits.keepAliveSeconds * 1000,
+    http: {
+      maxHeaderSize: limits.headerBytes,
+      headersTimeout: Math.min(limits.headersSeconds, limits.requestSeconds) * 1000,
+      connectionsCheckingInterval: Math.min(limits.headersSeconds * 500, 5000),
+    },
+    clientErrorHandler: (error, socket) => refuseUnread(error, socket, limits),
+    routerOptions: { maxParamLength: 1024 },
+    forceCloseConnections: 'idle',
+    genReqId: (request) => {
+      const given = request.headers['x-request-id'];
+      return typeof given === 'string' && /^[\w.-]{1,64}$/.test(given) ? given : randomUUID();
+    },
+  }) as unknown as FastifyInstance;
+  // What is too many must be seen to be refused.
+  app.server.maxHeadersCount = limits.headers + 1;
+  admitRequests(app, options);
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    refuse(error, request, reply, options);
+  });
+  app.setNotFoundHandler((request, reply) =>
+    reply.code(404).send({
+      code: 'NOT_FOUND',
+      message: `nothing at ${request.url.slice(0, 200)}: there are /graphql, /graphiql, /export, /imports, /healthz, /readyz and /metrics`,
+      facts: {},
+    }),
+  );
+  return app;
+}
+
+/** Who asks and how much: before anything is read or done. */
+function admitRequests(
+  app: FastifyInstance,
+  { limits, means, gate, callers, addressOf }: AppOptions,
+): void {
+  const inFlight = new InFlight(limits);
+  const places = new WeakMap<FastifyRequest, Place>();
+  app.addHook('onRequest', async (request, reply) => {
+    void reply.header('x-request-id', request.id);
+    demandFewHeaders(request, limits);
+    // Whoever watches over the server must not take it for dead because of others.
+    if (request.routeOptions.url === '/healthz') return;
+    const token = bearerToken(request.headers.authorization);
+    const address = addressOf(request.raw);
+    const caller = await gate.admit(token, address, () =>
+      means.identity.authenticate(token, address),
+    );
+    callers.set(request, caller);
+    if (caller.viewer === anonymous) demandSmall(request, limits);
+    const place = inFlight.enter(caller.ticket.payer, bodyBytesOf(request, limits));
+    places.set(request, place);
+    reply.raw.once('close', () => place.leave());
+  });
+  app.addHook('onSend', async (request, reply, payload) => {
+    reply.raw.setTimeout(limits.answerStallSeconds * 1000, () => reply.raw.destroy());
+    if (typeof payload !== 'string' && !Buffer.isBuffer(payload)) return payload;
+    try {
+      places.get(request)?.hold(payload.length);
+      return payload;
+    } catch (error) {
+      if (!(error instanceof SweepbookError)) throw error;
+      const { status, body } = refusalOf(error, request);
+      void reply
+        .code(status)
+        .removeHeader('content-length')
+        .header('content-type', 'application/json; charset=utf-8')
+        .header('retry-after', retryAfter(error));
+      return JSON.stringify(body);
+    }
+  });
+}
+
+/** As JSON in memory; what is received as a stream holds none. */
+function bodyBytesOf({ headers, routeOptions }: FastifyRequest, limits: Limits): number {
+  if (routeOptions.url === '/imports') return 0;
+  if (headers['transfer-encoding'] !== undefined) return limits.bodyBytes;
+  return Math.min(Number(headers['content-length'] ?? 0), limits.bodyBytes);
+}
+
+function refuse(
+  error: FastifyError,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { log, limits }: AppOptions,
+): void {
+  const isOfTheCaller = error.statusCode !== undefined && error.statusCode < 500;
+  const refusal =
+    error instanceof SweepbookError || !isOfTheCaller
+      ? toRefusal(error, request.id, log)
+      : ofTheCaller(error, limits);
+  const { status, body } = refusalOf(refusal, request);
+  if (status === 401) void reply.header('www-authenticate', 'Bearer');
+  if (status === 503 || status === 429) void reply.header('retry-after', retryAfter(refusal));
+  // What is refused is not read to its end.
+  if (!request.raw.complete) void reply.header('connection', 'close');
+  void reply.code(isOfTheCaller ? (error.statusCode ?? status) : status).send(body);
+}
+
+function refusalOf(refusal: SweepbookError, request: FastifyRequest) {
+  const { code, message, facts } = refusal;
+  return {
+    status: isGraphql(request) && code === 'QUERY_TOO_COMPLEX' ? 400 : httpStatus(code),
+    body: isGraphql(request)
+      ? { errors: [{ message, extensions: { code, facts } }] }
+      : { code, message, facts },
+  };
+}
+
+function ofTheCaller({ statusCode, message }: FastifyError, limits: Limits): SweepbookError {
+  if (statusCode !== 413) return new SweepbookError('BAD_USER_INPUT', message);
+  return beyond('bodyBytes', limits, 'the body is too long', 'send less at once');
+}
+
+const beyond = (limit: LimitName, limits: Limits, what: string, way: string) =>
+  new SweepbookError('BAD_USER_INPUT', `${what}, ${limits[limit]} is the limit: ${way}`, {
+    limit,
+    most: limits[limit],
+    setting: limitSetting(limit),
+  });
+
+/** What came is no request, or did not come to its end in time. */
+function refuseUnread(error: Error, socket: Socket, limits: Limits): void {
+  const code = systemCode(error);
+  if (code === 'ECONNRESET' || socket.destroyed) return;
+  if (!socket.writable) {
+    socket.destroy(error);
+    return;
+  }
+  const refused = (status: string, message: string) =>
+    turnAway(socket, status, 'BAD_USER_INPUT', message);
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+    const { headersSeconds, requestSeconds } = limits;
+    refused(
+      '408 Request Timeout',
+      `the request came too slowly: its header has ${headersSeconds} s, the whole of it ${requestSeconds} s`,
+    );
+  } else if (code === 'HPE_HEADER_OVERFLOW') {
+    const { headerBytes } = limits;
+    const why = `the header fields are too long, ${headerBytes} bytes are the limit`;
+    refused('431 Request Header Fields Too Large', why);
+  } else {
+    refused('400 Bad Request', 'this is no HTTP request');
+  }
+}
+
+function demandFewHeaders({ raw }: FastifyRequest, limits: Limits): void {
+  if (raw.rawHeaders.length / 2 <= limits.headers) return;
+  const error = beyond('headers', limits, 'too many header fields', 'leave some out');
+  throw Object.assign(error, { statusCode: 431 });
+}
+
+/** Who shows no token only asks; bulk calls need one. */
+function demandSmall(request: FastifyRequest, limits: Limits): void {
+  const length = Number(request.headers['content-length'] ?? 0);
+  const isUnbounded = request.headers['transfer-encoding'] !== undefined;
+  if (length <= limits.anonymousBodyBytes && !isUnbounded) return;
+  throw new SweepbookError(
+    'UNAUTHENTICATED',
+    `without a token a request has at most ${limits.anonymousBodyBytes} bytes, told by Content-Length: send a token`,
+    { limit: 'anonymousBodyBytes', most: limits.anonymousBodyBytes },
+  );
+}
