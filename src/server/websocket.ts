@@ -38,7 +38,7 @@ interface Peer extends Standing {
   waitingBytes: number;
   /** Checks in a row in which nothing of what waits was taken. */
   idleChecks: number;
-  /** Subscriptions under way, by id. */
+  /** Ids of subscriptions; those that have ended stay until another one begins. */
   readonly subscriptions: Set<string>;
   /** Operations under way, by id: graphql-ws keeps them. */
   readonly operations: Readonly<Record<string, unknown>>;
@@ -114,7 +114,7 @@ type Hooks = ServerOptions<Record<string, unknown>, Extra>;
 /** From the operation that is asked for to its end. */
 function operationHooks(
   options: OperationOptions,
-): Pick<Hooks, 'onSubscribe' | 'onNext' | 'onComplete' | 'onError'> {
+): Pick<Hooks, 'onSubscribe' | 'onNext' | 'onError'> {
   const { complexity, means, peers, log } = options;
   const { limits } = complexity;
   return {
@@ -133,9 +133,8 @@ function operationHooks(
         ticket.pay(fields),
       );
       const prepared = prepare(options, payload, context);
-      return 'document' in prepared && isSubscription(prepared)
-        ? subscribed(peer.subscriptions, id, prepared, limits)
-        : prepared;
+      if (!('document' in prepared) || !isSubscription(prepared)) return prepared;
+      return subscribe(peer, id, limits) ?? prepared;
     },
     onNext({ extra }, _id, _payload, { contextValue }, result) {
       const peer = peers.get(extra.socket);
@@ -146,12 +145,8 @@ function operationHooks(
       const { requestId } = contextValue as Context;
       return { ...result, errors: result.errors.map((error) => tell(error, requestId, log)) };
     },
-    onComplete: ({ extra }, id) => void peers.get(extra.socket)?.subscriptions.delete(id),
-    onError({ extra }, id, _payload, errors) {
-      const peer = peers.get(extra.socket);
-      peer?.subscriptions.delete(id);
-      return refusals(errors, options, peer?.viewer, randomUUID());
-    },
+    onError: ({ extra }, _id, _payload, errors) =>
+      refusals(errors, options, peers.get(extra.socket)?.viewer, randomUUID()),
   };
 }
 
@@ -198,18 +193,18 @@ function isSubscription({ document, operationName }: ExecutionArgs): boolean {
   return getOperationAST(document, operationName)?.operation === OperationTypeNode.SUBSCRIPTION;
 }
 
-/** One subscription more, if there may be. */
-function subscribed(
-  subscriptions: Set<string>,
+/** One subscription more; says why not, if there are too many. */
+function subscribe(
+  { subscriptions, operations }: Peer,
   id: string,
-  prepared: ExecutionArgs,
   limits: Limits,
-): ExecutionArgs | readonly GraphQLError[] {
+): readonly GraphQLError[] | undefined {
+  for (const known of subscriptions) if (!(known in operations)) subscriptions.delete(known);
   if (subscriptions.size >= limits.subscriptionsPerSocket) {
     return [tooMany('subscriptionsPerSocket', limits, 'subscriptions')];
   }
   subscriptions.add(id);
-  return prepared;
+  return undefined;
 }
 
 function operationsOf(peers: Iterable<Peer>): number {
@@ -294,7 +289,8 @@ async function closeEnded(peers: ReadonlyMap<WebSocket, Peer>, means: Means): Pr
 }
 
 function noteRefusal({ trail }: Means, address: string | undefined, error: unknown): void {
-  if (!(error instanceof SweepbookError)) return;
+  // A flood of them is not to fill the database.
+  if (!(error instanceof SweepbookError) || error.code === 'RATE_LIMITED') return;
   const asked = { viewer: unknownViewer, requestId: undefined, address } as const;
   trail.refused({ ...asked, kind: 'CONNECTION', field: 'connection_init' }, error.code);
 }
@@ -306,9 +302,11 @@ function countIdle(socket: WebSocket, peer: Peer): void {
   peer.waitingBytes = waiting;
 }
 
+const passing: ReadonlySet<string> = new Set(['UNAVAILABLE', 'RATE_LIMITED']);
+
 function refuse(socket: WebSocket, error: unknown): void {
   const reason = error instanceof SweepbookError ? error.message : 'try again';
-  const isRefusal = error instanceof SweepbookError && error.code !== 'UNAVAILABLE';
+  const isRefusal = error instanceof SweepbookError && !passing.has(error.code);
   const code = isRefusal ? closeCodes.forbidden : closeCodes.tryLater;
   // A close reason has at most 123 bytes.
   socket.close(
