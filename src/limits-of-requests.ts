@@ -28,11 +28,11 @@ export const limitsOfRequests = {
       'root fields of an operation, with those of its fragments',
       tooComplex,
     ),
-    repeatedFields: limit(
-      100,
+    samePlacePairs: limit(
+      5000,
       '',
       some,
-      'fields that stand in the same selection once more',
+      'pairs of fields that go to the same place of the answer: each is compared with each',
       tooComplex,
     ),
     fragments: limit(100, '', some, 'fragments', tooComplex),
@@ -91,6 +91,13 @@ export const limitsOfRequests = {
       '',
       some,
       'fields that may come back (complexity) for one more point',
+      rateLimited,
+    ),
+    refusedPoints: limit(
+      20,
+      '',
+      [1, 1000],
+      'points of a document or an operation that is beyond its limits',
       rateLimited,
     ),
     wrongTokenRate: limit(

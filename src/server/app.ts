@@ -11,7 +11,7 @@ import type { Logger } from 'pino';
 import { anonymous, type Viewer } from '../access/policy.ts';
 import type { Means } from '../api/context.ts';
 import { SweepbookError, systemCode } from '../errors.ts';
-import { limitSetting, type LimitName, type Limits } from '../limits.ts';
+import { limitSetting, type Limits } from '../limits.ts';
 import type { AddressOf } from './address.ts';
 import { bearerToken } from './authorization.ts';
 import { turnAway } from './connections.ts';
@@ -38,6 +38,11 @@ export interface AppOptions {
   readonly addressOf: AddressOf;
 }
 
+/** How long the sender of a body that is not read has to take the refusal. */
+const farewellMs = 1000;
+/** Less than that is read, so that the connection can be used again. */
+const longBytes = 64 * 1024;
+
 /** The application without its routes: what holds for every request. */
 export function makeApp(options: AppOptions): FastifyInstance {
   const { limits, log } = options;
@@ -60,8 +65,7 @@ export function makeApp(options: AppOptions): FastifyInstance {
       return typeof given === 'string' && /^[\w.-]{1,64}$/.test(given) ? given : randomUUID();
     },
   }) as unknown as FastifyInstance;
-  // What is too many must be seen to be refused.
-  app.server.maxHeadersCount = limits.headers + 1;
+  app.server.maxHeadersCount = limits.headers;
   admitRequests(app, options);
   app.setErrorHandler((error: FastifyError, request, reply) => {
     refuse(error, request, reply, options);
@@ -85,7 +89,7 @@ function admitRequests(
   const places = new WeakMap<FastifyRequest, Place>();
   app.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);
-    demandFewHeaders(request, limits);
+    demandFitting(request, limits);
     // Whoever watches over the server must not take it for dead because of others.
     if (request.routeOptions.url === '/healthz') return;
     const token = bearerToken(request.headers.authorization);
@@ -139,9 +143,19 @@ function refuse(
   const { status, body } = refusalOf(refusal, request);
   if (status === 401) void reply.header('www-authenticate', 'Bearer');
   if (status === 503 || status === 429) void reply.header('retry-after', retryAfter(refusal));
-  // What is refused is not read to its end.
-  if (!request.raw.complete) void reply.header('connection', 'close');
+  if (!request.raw.complete && isLong(request)) leaveUnread(request, reply);
   void reply.code(isOfTheCaller ? (error.statusCode ?? status) : status).send(body);
+}
+
+const isLong = ({ headers }: FastifyRequest): boolean =>
+  headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > longBytes;
+
+/** What is refused is not read to its end; who sends it shall see the refusal before the connection is gone. */
+function leaveUnread({ raw: { socket } }: FastifyRequest, reply: FastifyReply): void {
+  reply.raw.once('finish', () => {
+    socket.pause();
+    setTimeout(() => socket.destroy(), farewellMs).unref();
+  });
 }
 
 function refusalOf(refusal: SweepbookError, request: FastifyRequest) {
@@ -155,16 +169,14 @@ function refusalOf(refusal: SweepbookError, request: FastifyRequest) {
 }
 
 function ofTheCaller({ statusCode, message }: FastifyError, limits: Limits): SweepbookError {
-  if (statusCode !== 413) return new SweepbookError('BAD_USER_INPUT', message);
-  return beyond('bodyBytes', limits, 'the body is too long', 'send less at once');
+  return statusCode === 413 ? tooLong(limits) : new SweepbookError('BAD_USER_INPUT', message);
 }
 
-const beyond = (limit: LimitName, limits: Limits, what: string, way: string) =>
-  new SweepbookError('BAD_USER_INPUT', `${what}, ${limits[limit]} is the limit: ${way}`, {
-    limit,
-    most: limits[limit],
-    setting: limitSetting(limit),
-  });
+function tooLong({ bodyBytes }: Limits): SweepbookError {
+  const facts = { limit: 'bodyBytes', most: bodyBytes, setting: limitSetting('bodyBytes') };
+  const why = `the body is too long, ${bodyBytes} bytes are the limit: send less at once`;
+  return Object.assign(new SweepbookError('BAD_USER_INPUT', why, facts), { statusCode: 413 });
+}
 
 /** What came is no request, or did not come to its end in time. */
 function refuseUnread(error: Error, socket: Socket, limits: Limits): void {
@@ -183,18 +195,18 @@ function refuseUnread(error: Error, socket: Socket, limits: Limits): void {
       `the request came too slowly: its header has ${headersSeconds} s, the whole of it ${requestSeconds} s`,
     );
   } else if (code === 'HPE_HEADER_OVERFLOW') {
-    const { headerBytes } = limits;
-    const why = `the header fields are too long, ${headerBytes} bytes are the limit`;
+    const { headers, headerBytes } = limits;
+    const why = `the header is too long: ${headers} fields and ${headerBytes} bytes are the limits`;
     refused('431 Request Header Fields Too Large', why);
   } else {
     refused('400 Bad Request', 'this is no HTTP request');
   }
 }
 
-function demandFewHeaders({ raw }: FastifyRequest, limits: Limits): void {
-  if (raw.rawHeaders.length / 2 <= limits.headers) return;
-  const error = beyond('headers', limits, 'too many header fields', 'leave some out');
-  throw Object.assign(error, { statusCode: 431 });
+/** A body that tells its length is not even begun to be read. */
+function demandFitting({ headers, routeOptions }: FastifyRequest, limits: Limits): void {
+  if (routeOptions.url === '/imports') return;
+  if (Number(headers['content-length'] ?? 0) > limits.bodyBytes) throw tooLong(limits);
 }
 
 /** Who shows no token only asks; bulk calls need one. */

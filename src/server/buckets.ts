@@ -29,6 +29,13 @@ export class Buckets {
     return 0;
   }
 
+  /** Takes as many of the points as there are. */
+  drain(key: string, points: number): void {
+    if (this.perSecond === 0) return;
+    const bucket = this.filled(key);
+    bucket.points = Math.max(0, bucket.points - points);
+  }
+
   /** In how many seconds a point is there; 0 = now. */
   wait(key: string): number {
     if (this.perSecond === 0 || !this.buckets.has(key)) return 0;

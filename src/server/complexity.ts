@@ -25,6 +25,12 @@ interface Measured {
 
 const mostAllowed = 100;
 
+/** What the schema says of itself has no page size: about as much as comes back. */
+const schemaFields: ReadonlyMap<string, number> = new Map([
+  ['__schema', 20_000],
+  ['__type', 5000],
+]);
+
 /** An operation, and what it is asked with. */
 export interface Asked {
   readonly document: DocumentNode;
@@ -72,7 +78,9 @@ export class Complexity {
         ...(operationName === undefined ? {} : { operationName }),
         maxQueryNodes: limits.queryNodes,
         estimators: [
-          ({ args, childComplexity }) => {
+          ({ args, childComplexity, field }) => {
+            const ofSchema = schemaFields.get(field.name);
+            if (ofSchema !== undefined) return ofSchema;
             const first: unknown = args['first'];
             const lines = typeof first === 'number' && first > 0 ? first : 1;
             longest = Math.max(longest, lines);

@@ -8,6 +8,7 @@ import {
   type DocumentNode,
   type FieldNode,
   type FragmentDefinitionNode,
+  type SelectionNode,
   type SelectionSetNode,
 } from 'graphql';
 import { SweepbookError } from '../errors.ts';
@@ -78,7 +79,6 @@ function demandShape(document: DocumentNode, limits: Limits): void {
   demand('aliases', 'aliases', counted.aliases);
   demand('directives', 'directives', counted.directives);
   demand('fragmentSpreads', 'uses of fragments', counted.spreads);
-  demand('repeatedFields', 'fields that stand there once more', counted.repeated);
   demand('introspections', 'questions for the schema', counted.introspections);
   const fragments = new Map<string, FragmentDefinitionNode>();
   const operations: SelectionSetNode[] = [];
@@ -91,24 +91,16 @@ function demandShape(document: DocumentNode, limits: Limits): void {
   }
   demand('fragments', 'fragments', fragments.size);
   demand('documentOperations', 'operations', operations.length);
-  const roots = new Measure(fragments, () => 1, sum);
-  const depths: Measure = new Measure(
-    fragments,
-    // What the schema says of itself is deep by nature, and has a limit of its own.
-    ({ name, selectionSet }) =>
-      name.value.startsWith('__') ? 0 : 1 + (selectionSet ? depths.of(selectionSet) : 0),
-    Math.max,
-  );
-  for (const set of operations) {
-    demand('rootFields', 'root fields', roots.of(set));
-    demand('depth', 'levels', depths.of(set));
-  }
+  const depths = new Depths(fragments);
+  for (const set of operations) demand('depth', 'levels', depths.of(set));
+  const overlaps = new Overlaps(fragments, limits.queryNodes);
+  for (const set of operations) demand('rootFields', 'root fields', overlaps.add(set));
+  for (const { selectionSet } of fragments.values()) overlaps.add(selectionSet);
+  demand('samePlacePairs', 'pairs of fields for the same place', overlaps.pairs);
 }
 
-const sum = (one: number, other: number) => one + other;
-
 function countNodes(document: DocumentNode) {
-  const counted = { aliases: 0, directives: 0, spreads: 0, repeated: 0, introspections: 0 };
+  const counted = { aliases: 0, directives: 0, spreads: 0, introspections: 0 };
   visit(document, {
     Directive: () => void counted.directives++,
     FragmentSpread: () => void counted.spreads++,
@@ -116,48 +108,28 @@ function countNodes(document: DocumentNode) {
       if (alias) counted.aliases++;
       if (name.value === '__schema' || name.value === '__type') counted.introspections++;
     },
-    SelectionSet(set, _key, parent) {
-      // Those of inline fragments belong to the selection that they stand in.
-      const isInline = parent && 'kind' in parent && parent.kind === Kind.INLINE_FRAGMENT;
-      if (!isInline) counted.repeated += repeatedIn(set, new Set());
-    },
   });
   return counted;
 }
 
-function repeatedIn({ selections }: SelectionSetNode, seen: Set<string>): number {
-  let repeated = 0;
-  for (const selection of selections) {
-    if (selection.kind === Kind.INLINE_FRAGMENT) {
-      repeated += repeatedIn(selection.selectionSet, seen);
-    } else if (selection.kind === Kind.FIELD) {
-      const name = (selection.alias ?? selection.name).value;
-      if (seen.has(name)) repeated++;
-      seen.add(name);
-    }
-  }
-  return repeated;
-}
+type Fragments = ReadonlyMap<string, FragmentDefinitionNode>;
 
-/** A figure of a selection, from those of its fields; looks at each fragment once, so that nesting them costs nothing. */
-class Measure {
+/** How deep fields stand within fields; looks at each fragment once, so that nesting them costs nothing. */
+class Depths {
   private readonly known = new Map<string, number>();
 
-  constructor(
-    private readonly fragments: ReadonlyMap<string, FragmentDefinitionNode>,
-    private readonly ofField: (field: FieldNode) => number,
-    private readonly join: (one: number, other: number) => number,
-  ) {}
+  constructor(private readonly fragments: Fragments) {}
 
   of({ selections }: SelectionSetNode): number {
-    let found = 0;
-    for (const selection of selections) {
-      if (selection.kind === Kind.FIELD) found = this.join(found, this.ofField(selection));
-      else if (selection.kind === Kind.INLINE_FRAGMENT) {
-        found = this.join(found, this.of(selection.selectionSet));
-      } else found = this.join(found, this.ofFragment(selection.name.value));
-    }
-    return found;
+    return Math.max(...selections.map((selection) => this.ofSelection(selection)));
+  }
+
+  private ofSelection(selection: SelectionNode): number {
+    if (selection.kind === Kind.FRAGMENT_SPREAD) return this.ofFragment(selection.name.value);
+    if (selection.kind === Kind.INLINE_FRAGMENT) return this.of(selection.selectionSet);
+    // What the schema says of itself is deep by nature, and has a limit of its own.
+    if (selection.name.value.startsWith('__')) return 0;
+    return 1 + (selection.selectionSet ? this.of(selection.selectionSet) : 0);
   }
 
   private ofFragment(name: string): number {
@@ -169,5 +141,64 @@ class Measure {
     const found = fragment ? this.of(fragment.selectionSet) : 0;
     this.known.set(name, found);
     return found;
+  }
+}
+
+/** A place of the answer: what comes there, from wherever it is asked. */
+class AnswerPlace {
+  fields = 0;
+  readonly below = new Map<string, AnswerPlace>();
+  readonly spread = new Set<string>();
+}
+
+/** Fields that go to the same place of the answer: GraphQL compares each of them with each, and their fields too. */
+class Overlaps {
+  pairs = 0;
+  private nodes = 0;
+  private readonly spreading = new Set<string>();
+
+  constructor(
+    private readonly fragments: Fragments,
+    private readonly mostNodes: number,
+  ) {}
+
+  /** Looks through a selection; returns its fields, with those of its fragments. */
+  add(set: SelectionSetNode): number {
+    return this.walk(set, new AnswerPlace());
+  }
+
+  private walk({ selections }: SelectionSetNode, place: AnswerPlace): number {
+    let fields = 0;
+    for (const selection of selections) {
+      if (selection.kind === Kind.FIELD) {
+        fields++;
+        this.walkField(selection, place);
+      } else if (selection.kind === Kind.INLINE_FRAGMENT) {
+        fields += this.walk(selection.selectionSet, place);
+      } else fields += this.walkFragment(selection.name.value, place);
+    }
+    return fields;
+  }
+
+  private walkField({ alias, name, selectionSet }: FieldNode, place: AnswerPlace): void {
+    if (++this.nodes > this.mostNodes) {
+      throw tooComplex('queryNodes', 'fields', this.mostNodes, `more than ${this.mostNodes}`);
+    }
+    const key = (alias ?? name).value;
+    const at = place.below.get(key) ?? new AnswerPlace();
+    place.below.set(key, at);
+    this.pairs += at.fields++;
+    if (selectionSet) this.walk(selectionSet, at);
+  }
+
+  private walkFragment(name: string, place: AnswerPlace): number {
+    const fragment = this.fragments.get(name);
+    // Once in a place, and a circle is refused by a rule of GraphQL.
+    if (!fragment || place.spread.has(name) || this.spreading.has(name)) return 0;
+    place.spread.add(name);
+    this.spreading.add(name);
+    const fields = this.walk(fragment.selectionSet, place);
+    this.spreading.delete(name);
+    return fields;
   }
 }

@@ -14,6 +14,7 @@ import {
   type SelectionSetNode,
 } from 'graphql';
 import type { Viewer } from '../access/policy.ts';
+import { free, type Purse } from '../api/context.ts';
 import { notReadable } from '../api/json-text.ts';
 import { lateArguments } from '../api/read-model.ts';
 import { NotReadable, readStatement } from '../api/read-statement.ts';
@@ -87,7 +88,7 @@ export class FastReads {
   async answer(
     asked: AskedQuery,
     viewer: Viewer,
-    pay: (fields: number) => void = () => undefined,
+    purse: Purse = free,
   ): Promise<string | undefined> {
     const now = performance.now();
     if (now < this.awayUntil) return undefined;
@@ -96,7 +97,7 @@ export class FastReads {
     try {
       const given = this.given(prepared, asked);
       if (!given) return undefined;
-      pay(given.fields);
+      purse.pay(given.fields);
       const data = await this.pool.text(
         this.statement(prepared, given.values, viewer),
         given.values,

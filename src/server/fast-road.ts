@@ -1,5 +1,6 @@
 import type { FastifyRequest, RouteHandlerMethod } from 'fastify';
 import type { Viewer } from '../access/policy.ts';
+import type { Purse } from '../api/context.ts';
 import type { AskedQuery, FastReads } from './fast-reads.ts';
 
 /** Says that the answer came by the fast road, and how long its statement took. */
@@ -24,7 +25,7 @@ const contentTypes = new Map<string | undefined, string>([
 interface FastRoad {
   readonly reads: FastReads;
   readonly viewerOf: (request: FastifyRequest) => Viewer;
-  readonly payOf: (request: FastifyRequest) => (fields: number) => void;
+  readonly purseOf: (request: FastifyRequest) => Purse;
   readonly plainRoad: RouteHandlerMethod;
   readonly answered: (request: FastifyRequest, asked: AskedQuery) => void;
 }
@@ -33,7 +34,7 @@ interface FastRoad {
 export function fastRoad({
   reads,
   viewerOf,
-  payOf,
+  purseOf,
   plainRoad,
   answered,
 }: FastRoad): RouteHandlerMethod {
@@ -42,7 +43,7 @@ export function fastRoad({
     const asked = contentType === undefined ? undefined : askedOf(request);
     if (!asked) return plainRoad.call(this, request, reply);
     const begun = performance.now();
-    const answer = await reads.answer(asked, viewerOf(request), payOf(request));
+    const answer = await reads.answer(asked, viewerOf(request), purseOf(request));
     if (answer === undefined) return plainRoad.call(this, request, reply);
     answered(request, asked);
     void reply

@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto';
 import { anonymous, type Viewer } from '../access/policy.ts';
+import type { Purse } from '../api/context.ts';
 import { SweepbookError } from '../errors.ts';
 import { limitSetting, type LimitName, type Limits } from '../limits.ts';
 import { networkOf } from './address.ts';
 import { Buckets } from './buckets.ts';
+import { Turns } from './turns.ts';
 
 /** For whom it is counted: a principal, or the address of who shows no token. */
 export interface Payer {
@@ -34,7 +36,7 @@ export const payerOf = (viewer: Viewer, address: string | undefined): Payer => {
 };
 
 /** A request, or an operation on a WebSocket, that is being paid for as it becomes known what it costs. */
-export class Ticket {
+export class Ticket implements Purse {
   private paid = 0;
 
   constructor(
@@ -43,19 +45,25 @@ export class Ticket {
   ) {}
 
   /** Pays what is missing for an operation that may answer with so many fields. RATE_LIMITED when there is not so much. */
-  pay(fields = 0): void {
+  pay(fields: number): void {
     const points = 1 + Math.floor(fields / this.gate.limits.pointFields);
     if (points <= this.paid) return;
     this.gate.take(this.payer, points - this.paid);
     this.paid = points;
+  }
+
+  /** Pays for what was refused because it is beyond its limits: to find that out costs more than the usual question. */
+  fine(): void {
+    this.gate.fine(this.payer);
   }
 }
 
 const mostRemembered = 10_000;
 const digestOf = (token: string) => createHash('sha256').update(token).digest('base64');
 
-/** Rates, the same for HTTP and WebSocket. Each server has its own; several servers, several times as much. */
+/** Rates and turns, the same for HTTP and WebSocket. Each server has its own; several servers, several times as much. */
 export class Gate {
+  readonly turns = new Turns();
   private readonly known: Buckets;
   private readonly strangers: Buckets;
   private readonly wrongTokens: Buckets;
@@ -77,7 +85,7 @@ export class Gate {
     const digest = token === undefined ? undefined : digestOf(token);
     const remembered = digest === undefined ? payerOf(anonymous, address) : this.payers.get(digest);
     const early = remembered && new Ticket(this, remembered);
-    early?.pay();
+    early?.pay(0);
     if (!remembered) this.demandFewWrong(address);
     let viewer: Viewer;
     try {
@@ -93,12 +101,13 @@ export class Gate {
     if (early && payer.key === remembered.key) return { viewer, ticket: early };
     if (digest !== undefined) this.remember(digest, payer);
     const ticket = new Ticket(this, payer);
-    ticket.pay();
+    ticket.pay(0);
     return { viewer, ticket };
   }
 
+  /** RATE_LIMITED when the points are not there. */
   take({ key, name, isAnonymous }: Payer, points: number): void {
-    const waitSeconds = (isAnonymous ? this.strangers : this.known).take(key, points);
+    const waitSeconds = this.bucketsOf(isAnonymous).take(key, points);
     if (waitSeconds === 0) return;
     const limit = isAnonymous ? 'anonymousRate' : 'rate';
     const seconds = Math.ceil(waitSeconds);
@@ -110,6 +119,13 @@ export class Gate {
       seconds,
     );
   }
+
+  fine({ key, isAnonymous }: Payer): void {
+    this.bucketsOf(isAnonymous).drain(key, this.limits.refusedPoints);
+  }
+
+  private readonly bucketsOf = (isAnonymous: boolean) =>
+    isAnonymous ? this.strangers : this.known;
 
   private demandFewWrong(address: string | undefined): void {
     const network = networkOf(address);

@@ -10,7 +10,7 @@ import {
 } from '@apollo/server/plugin/disabled';
 import { GraphQLError, type GraphQLSchema } from 'graphql';
 import type { Context } from '../api/context.ts';
-import { SweepbookError } from '../errors.ts';
+import { isTooComplex, SweepbookError } from '../errors.ts';
 import type { Complexity } from './complexity.ts';
 import { httpStatus, retryAfter, toGraphQL, type FaultLog } from './errors.ts';
 import { demandIntrospection, hintsFor, type Introspection } from './introspection.ts';
@@ -73,8 +73,9 @@ export function makeApollo({
             demandIntrospection(introspection, contextValue.viewer, document);
             const variables = request.variables ?? {};
             const asked = { document, variables, operationName: operationName ?? undefined };
-            contextValue.pay(complexity.demand(asked));
+            contextValue.purse.pay(complexity.demand(asked));
           } catch (error) {
+            if (isTooComplex(error)) contextValue.purse.fine();
             throw asBadRequest(error);
           }
         },

@@ -5,9 +5,9 @@ import { GraphQLError } from 'graphql';
 import type { Logger } from 'pino';
 import { unknownViewer, type Asked } from '../access/audit-trail.ts';
 import { anonymous, type Viewer } from '../access/policy.ts';
-import { Context, type Means } from '../api/context.ts';
+import { Context, free, type Means, type Purse } from '../api/context.ts';
 import type { ReadPool } from '../database/read-pool.ts';
-import { SweepbookError, systemCode } from '../errors.ts';
+import { badInput, SweepbookError, systemCode } from '../errors.ts';
 import type { Limits } from '../limits.ts';
 import { addressReader, trustIn, type AddressOf } from './address.ts';
 import { isGraphql, makeApp, type Callers } from './app.ts';
@@ -77,7 +77,7 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   if (options.graphiql) await serveGraphiql(app);
   if (options.graphiql) app.get('/', async (_request, reply) => reply.redirect('/graphiql', 302));
   const fast = options.reads && new FastReads(complexity, means.stores, options.reads, log);
-  serveGraphql(app, { means, apollo, fast, limits, callers, addressOf });
+  serveGraphql(app, { means, apollo, fast, gate, callers, addressOf });
   await app.ready();
   const served = serveWebSockets(app.server, complexity, means, { ...options, addressOf, gate });
   sockets = served;
@@ -107,28 +107,32 @@ interface Roads {
   readonly means: Means;
   readonly apollo: ApolloServer<Context>;
   readonly fast: FastReads | undefined;
-  readonly limits: Limits;
+  readonly gate: Gate;
   readonly callers: Callers;
   readonly addressOf: AddressOf;
 }
 
 /** /graphql over HTTP: by the fast road if it knows the answer, else by the plain one. */
 function serveGraphql(app: FastifyInstance, roads: Roads): void {
-  const { means, apollo, fast, limits, callers, addressOf } = roads;
+  const { means, apollo, fast, gate, callers, addressOf } = roads;
   const viewerOf = (request: FastifyRequest) => callers.get(request)?.viewer ?? anonymous;
-  const payOf = (request: FastifyRequest) => (fields: number) =>
-    callers.get(request)?.ticket.pay(fields);
+  const purseOf = (request: FastifyRequest) => callers.get(request)?.ticket ?? free;
   const handler = fastifyApolloHandler(apollo, {
     context: async (request) => {
       const address = addressOf(request.raw);
-      return new Context(means, viewerOf(request), request.id, address, payOf(request));
+      return new Context(means, viewerOf(request), request.id, address, purseOf(request));
     },
   });
   // Apollo asks all rules at once: what is too much for them must not come so far.
   const plainRoad: RouteHandlerMethod = async function plain(request, reply) {
-    for (const { query } of [request.body, request.query].filter(isRecord)) {
-      if (typeof query === 'string') demandDocument(query, limits);
+    if (Array.isArray(request.body)) {
+      throw badInput('body', request.body, 'one operation in a request: batches are not taken');
     }
+    for (const { query } of [request.body, request.query].filter(isRecord)) {
+      if (typeof query === 'string') demandDocument(query, gate.limits, purseOf(request));
+    }
+    const caller = callers.get(request);
+    if (caller) await gate.turns.next(caller.ticket.payer.key);
     return handler.call(this, request, reply);
   };
   app.route({ url: '/graphql', method: ['GET', 'OPTIONS'], handler: plainRoad });
@@ -138,7 +142,9 @@ function serveGraphql(app: FastifyInstance, roads: Roads): void {
     const base = askedOf(request, viewerOf(request), addressOf(request.raw));
     for (const field of fields) means.trail.answered({ ...base, kind: 'QUERY', field, operation });
   };
-  const handle = fast ? fastRoad({ reads: fast, viewerOf, payOf, plainRoad, answered }) : plainRoad;
+  const handle = fast
+    ? fastRoad({ reads: fast, viewerOf, purseOf, plainRoad, answered })
+    : plainRoad;
   app.post('/graphql', handle);
 }
 
@@ -146,11 +152,13 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null;
 
 /** Throws QUERY_TOO_COMPLEX. What cannot be read is told by Apollo. */
-function demandDocument(text: string, limits: Limits): void {
+function demandDocument(text: string, limits: Limits, purse: Purse): void {
   try {
     readDocument(text, limits);
   } catch (error) {
-    if (!(error instanceof GraphQLError)) throw error;
+    if (error instanceof GraphQLError) return;
+    purse.fine();
+    throw error;
   }
 }
 

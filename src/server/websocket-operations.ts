@@ -8,7 +8,7 @@ import {
 import type { SubscribePayload } from 'graphql-ws';
 import type { Viewer } from '../access/policy.ts';
 import type { Context } from '../api/context.ts';
-import { messageOf, SweepbookError } from '../errors.ts';
+import { isTooComplex, messageOf, SweepbookError } from '../errors.ts';
 import { limitSetting, type LimitName, type Limits } from '../limits.ts';
 import type { Complexity } from './complexity.ts';
 import { readDocument } from './document.ts';
@@ -29,7 +29,7 @@ export function prepare(
 ): ExecutionArgs | readonly GraphQLError[] {
   const { schema, limits } = complexity;
   try {
-    contextValue.pay(0);
+    contextValue.purse.pay(0);
     const document = readDocument(payload.query, limits);
     const faults = validate(schema, document, specifiedRules, { maxErrors: 20 });
     if (faults.length > 0) return faults;
@@ -39,11 +39,16 @@ export function prepare(
     demandIntrospection(introspection, contextValue.viewer, document);
     const variableValues = payload.variables ?? {};
     const operationName = payload.operationName ?? undefined;
-    contextValue.pay(complexity.demand({ document, variables: variableValues, operationName }));
+    contextValue.purse.pay(
+      complexity.demand({ document, variables: variableValues, operationName }),
+    );
     return { schema, document, operationName, variableValues, contextValue };
   } catch (error) {
     if (error instanceof GraphQLError) return [error];
-    if (error instanceof SweepbookError) return [asGraphQL(error)];
+    if (error instanceof SweepbookError) {
+      if (isTooComplex(error)) contextValue.purse.fine();
+      return [asGraphQL(error)];
+    }
     log.error(
       { requestId: contextValue.requestId, error: messageOf(error) },
       'websocket: preparation failed',

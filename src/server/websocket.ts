@@ -118,20 +118,21 @@ function operationHooks(
   const { complexity, means, peers, log } = options;
   const { limits } = complexity;
   return {
-    onSubscribe({ extra, subscriptions }, id, payload) {
+    async onSubscribe({ extra, subscriptions }, id, payload) {
       const peer = peers.get(extra.socket);
       if (!peer) throw new Error('a subscription without a connection');
+      // Before the wait: what it is counted with begins at once.
+      const running = Object.keys(subscriptions).length;
+      await options.gate.turns.next(peer.payer.key);
       const expiry = expiryOf(peer.viewer);
       if (expiry) refuse(extra.socket, expiry);
-      if (Object.keys(subscriptions).length > limits.operationsPerSocket) {
+      if (running > limits.operationsPerSocket) {
         return [tooMany('operationsPerSocket', limits, 'operations')];
       }
       const { viewer, payer } = peer;
       const ticket = new Ticket(options.gate, payer);
       const address = options.addressOf(extra.request);
-      const context = new Context(means, viewer, randomUUID(), address, (fields) =>
-        ticket.pay(fields),
-      );
+      const context = new Context(means, viewer, randomUUID(), address, ticket);
       const prepared = prepare(options, payload, context);
       if (!('document' in prepared) || !isSubscription(prepared)) return prepared;
       return subscribe(peer, id, limits) ?? prepared;

@@ -27,6 +27,7 @@ export const documents: Readonly<Record<string, string>> = {
   'circle-of-fragments':
     'fragment a on Viewer { ...b } fragment b on Viewer { ...a } { viewer { ...a } }',
   'doubling-fragments': `${times(40, (at) => `fragment f${at} on Viewer { ${at === 0 ? 'name' : `...f${at - 1} x: __typename ...f${at - 1}`} }`)} { viewer { ...f39 } }`,
+  'fragments-alike': `${times(98, (at) => `fragment f${at} on Query { datasets { nodes { id name kind status owner } } }`)} { ${times(98, (at) => `...f${at}`)} }`,
   'schema-50': `{ ${times(50, (at) => `a${at}: __schema { types { name fields { name } } }`)} }`,
 };
 
@@ -140,22 +141,25 @@ const endlessBodies: Kind = (flood) =>
     const chunk = Buffer.alloc(1024 * 1024, 'x');
     while (!isOver && sent < 1024) {
       sent++;
-      if (!asked.write(chunk)) await Promise.race([once(asked, 'drain').catch(() => undefined), outcome]);
+      if (!asked.write(chunk))
+        await Promise.race([once(asked, 'drain').catch(() => undefined), outcome]);
     }
     flood.note(`${await outcome}${sent >= 1024 ? ', all of it taken' : ''}`);
     asked.destroy();
   });
 
 /** Frames of 64 MiB, each on a WebSocket of its own. */
-const giantFrames: Kind = (flood) =>
-  together(flood.count, 4, async () => {
+const giantFrames: Kind = async (flood) => {
+  const frame = Buffer.alloc(64 * 1024 * 1024);
+  await together(flood.count, 2, async () => {
     const socket = openSocket(flood);
     const ended = endOf(socket);
     await Promise.race([once(socket, 'open'), ended]);
-    if (socket.readyState === WebSocket.OPEN) socket.send(Buffer.alloc(64 * 1024 * 1024, 'x'));
+    if (socket.readyState === WebSocket.OPEN) socket.send(frame, { mask: true });
     flood.note(await ended);
     socket.terminate();
   });
+};
 
 /** WebSockets that never say who they are. */
 const silentSockets: Kind = (flood) =>
@@ -194,14 +198,14 @@ const deafReaders: Kind = (flood) =>
   together(flood.count, flood.count, async (at) => {
     await pause(at * 5);
     const socket = connected(flood);
-    socket.on('error', () => undefined);
+    const gone = new Promise((resolve) => socket.on('close', resolve).on('error', resolve));
     const body = JSON.stringify({ query: getIntrospectionQuery() });
     const asked = `POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
     socket.write(asked.repeat(20));
     socket.pause();
     // A reader that takes nothing does not see the end either: a write tells.
     const prod = setInterval(() => socket.write(asked), 500);
-    await Promise.race([once(socket, 'close'), pause(15_000)]);
+    await Promise.race([gone, pause(15_000)]);
     clearInterval(prod);
     flood.note(socket.destroyed ? 'cut off' : 'stays');
     socket.destroy();
@@ -234,6 +238,16 @@ const wrongTokens: Kind = async (flood) => {
   agent.destroy();
 };
 
+/** All documents, one kind after the other; what came back with the name of each. */
+const each =
+  (road: (query: string) => Kind): Kind =>
+  async (flood) => {
+    for (const [name, query] of Object.entries(documents)) {
+      const note = (outcome: string) => flood.note(`${name}: ${outcome}`);
+      await road(query)({ ...flood, note });
+    }
+  };
+
 export const kinds: Readonly<Record<string, Kind>> = {
   ...Object.fromEntries(
     Object.entries(documents).flatMap(([name, query]) => [
@@ -241,6 +255,8 @@ export const kinds: Readonly<Record<string, Kind>> = {
       [`ws:${name}`, bombsOverWebSocket(query)],
     ]),
   ),
+  'http:each': each(bombsOverHttp),
+  'ws:each': each(bombsOverWebSocket),
   'endless-bodies': endlessBodies,
   'giant-frames': giantFrames,
   'silent-sockets': silentSockets,
