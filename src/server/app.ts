@@ -39,7 +39,7 @@ export interface AppOptions {
 }
 
 /** How long the sender of a body that is not read has to take the refusal. */
-const farewellMs = 1000;
+const farewellMs = 2000;
 /** Less than that is read, so that the connection can be used again. */
 const longBytes = 64 * 1024;
 

@@ -154,7 +154,8 @@ const giantFrames: Kind = async (flood) => {
   await together(flood.count, 2, async () => {
     const socket = openSocket(flood);
     const ended = endOf(socket);
-    await Promise.race([once(socket, 'open'), ended]);
+    socket.on('open', () => socket.send('{"type":"connection_init"}'));
+    await Promise.race([once(socket, 'message'), ended]);
     if (socket.readyState === WebSocket.OPEN) socket.send(frame, { mask: true });
     flood.note(await ended);
     socket.terminate();
@@ -205,7 +206,7 @@ const deafReaders: Kind = (flood) =>
     socket.pause();
     // A reader that takes nothing does not see the end either: a write tells.
     const prod = setInterval(() => socket.write(asked), 500);
-    await Promise.race([gone, pause(15_000)]);
+    await Promise.race([gone, pause(4000)]);
     clearInterval(prod);
     flood.note(socket.destroyed ? 'cut off' : 'stays');
     socket.destroy();
