@@ -5,7 +5,7 @@ export const MiB = 1024 * KiB;
 export interface Definition {
   readonly default: number;
   /** Of the figure; '' = it is a count. */
-  readonly unit: '' | 'bytes' | 'characters' | 'seconds' | 'each second';
+  readonly unit: '' | 'bytes' | 'characters' | 'seconds' | 'milliseconds' | 'each second';
   readonly least: number;
   readonly most: number;
   readonly what: string;

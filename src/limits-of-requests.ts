@@ -100,6 +100,13 @@ export const limitsOfRequests = {
       'points of a document or an operation that is beyond its limits',
       rateLimited,
     ),
+    refusalMilliseconds: limit(
+      200,
+      'milliseconds',
+      [0, 10_000],
+      'who has asked too much over HTTP waits for the refusal',
+      rateLimited,
+    ),
     wrongTokenRate: limit(
       20,
       'each second',

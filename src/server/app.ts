@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Socket } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import Fastify, {
   LogController,
   type FastifyError,
@@ -94,9 +95,9 @@ function admitRequests(
     if (request.routeOptions.url === '/healthz') return;
     const token = bearerToken(request.headers.authorization);
     const address = addressOf(request.raw);
-    const caller = await gate.admit(token, address, () =>
-      means.identity.authenticate(token, address),
-    );
+    const caller = await gate
+      .admit(token, address, () => means.identity.authenticate(token, address))
+      .catch((error: unknown) => slowly(error, limits));
     callers.set(request, caller);
     if (caller.viewer === anonymous) demandSmall(request, limits);
     const place = inFlight.enter(caller.ticket.payer, bodyBytesOf(request, limits));
@@ -120,6 +121,13 @@ function admitRequests(
       return JSON.stringify(body);
     }
   });
+}
+
+/** Who does not wait between questions waits for refusals, and costs less. */
+async function slowly(error: unknown, { refusalMilliseconds }: Limits): Promise<never> {
+  const isTooMuch = error instanceof SweepbookError && error.code === 'RATE_LIMITED';
+  if (isTooMuch) await pause(refusalMilliseconds);
+  throw error;
 }
 
 /** As JSON in memory; what is received as a stream holds none. */

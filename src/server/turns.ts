@@ -1,3 +1,6 @@
+/** A turn that takes longer is a heavy one. */
+const longMs = 5;
+
 /**
  * Lets operations begin one by one, each in a turn of its own of the event loop, and payer after payer: whoever asks a
  * hundred things at once has nobody else wait for more than one of them.
@@ -20,14 +23,22 @@ export class Turns {
   private go(): void {
     this.isGoing = true;
     setImmediate(() => {
+      const begun = performance.now();
       for (const [key, queue] of this.waiting) {
         this.waiting.delete(key);
         queue.shift()?.();
         if (queue.length > 0) this.waiting.set(key, queue);
         break;
       }
-      if (this.waiting.size > 0) this.go();
-      else this.isGoing = false;
+      // By then it has done what it does without waiting for anything.
+      setImmediate(() => this.goOn(performance.now() - begun));
     });
+  }
+
+  /** After a long turn the loop is left to others for as long. */
+  private goOn(lastMs: number): void {
+    if (this.waiting.size === 0) this.isGoing = false;
+    else if (lastMs < longMs) this.go();
+    else setTimeout(() => this.go(), lastMs);
   }
 }

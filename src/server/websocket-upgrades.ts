@@ -5,6 +5,9 @@ import { networkOf, type AddressOf } from './address.ts';
 import { Buckets } from './buckets.ts';
 import { Counts, limitText, turnAway } from './connections.ts';
 
+/** A close frame waits behind what its reader does not take. */
+const farewellMs = 1000;
+
 export interface UpgradeOptions {
   readonly limits: Limits;
   readonly addressOf: AddressOf;
@@ -94,9 +97,16 @@ export function acceptUpgrades(
       sockets.emit('connection', webSocket, request);
       // What cannot be read is closed by its own code; graphql-ws would print each to the console.
       webSocket.removeAllListeners('error');
-      webSocket.on('error', () => undefined);
+      webSocket.on('error', () => leaveUnread(webSocket));
     });
   });
+}
+
+/** Ends a WebSocket that has been closed: what still comes is not read, so that nobody sends on and on. */
+export function leaveUnread(socket: WebSocket): void {
+  // The library resumes it, to wait for a farewell.
+  setImmediate(() => socket.pause());
+  setTimeout(() => socket.terminate(), farewellMs).unref();
 }
 
 /** Whatever they say, so many messages; control frames are answered by the library and are messages, too. */

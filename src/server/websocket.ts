@@ -18,7 +18,7 @@ import { rateLimited, Ticket, type Gate, type Payer } from './gate.ts';
 import type { Introspection } from './introspection.ts';
 import type { SocketCounts } from './metrics.ts';
 import { prepare, refusals, tell, tooMany } from './websocket-operations.ts';
-import { acceptUpgrades, SilentSockets } from './websocket-upgrades.ts';
+import { acceptUpgrades, leaveUnread, SilentSockets } from './websocket-upgrades.ts';
 
 /** Why a WebSocket was closed; 4400 and up are those of graphql-transport-ws. */
 export const closeCodes = {
@@ -255,20 +255,14 @@ function closeSlow(socket: WebSocket, { viewer }: Peer, log: SocketLog): void {
     closeCodes.slowReader,
     'too slow a reader: connect again with your last cursor as after',
   );
-  terminateSoon(socket);
+  leaveUnread(socket);
 }
 
 /** Who floods is not read any further, not even his farewell. */
 function closeFlooding(socket: WebSocket): void {
   if (socket.readyState !== WebSocket.OPEN) return;
   socket.close(closeCodes.tooManyMessages, 'too many messages: send less at once');
-  socket.pause();
-  terminateSoon(socket);
-}
-
-/** A close frame waits behind what its reader does not take. */
-function terminateSoon(socket: WebSocket): void {
-  setTimeout(() => socket.terminate(), 1000).unref();
+  leaveUnread(socket);
 }
 
 /** Ends the connections of tokens that have ended since, here or by another server. */

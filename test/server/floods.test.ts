@@ -24,6 +24,7 @@ const set: Partial<Record<LimitName, number>> = {
   answerStallSeconds: 1,
   silentSocketsPerAddress: 50,
   anonymousRate: 20,
+  refusalMilliseconds: 20,
   anonymousBurst: size(30_000, 2000),
   wrongTokenBurst: 50,
   connectionsPerAddress: size(1500, 150),

@@ -118,9 +118,13 @@ const bombsOverWebSocket =
   async (flood) => {
     const socket = openSocket(flood);
     const ended = endOf(socket);
-    await once(socket, 'open');
+    await Promise.race([once(socket, 'open'), ended]);
+    if (socket.readyState !== WebSocket.OPEN) {
+      flood.note(await ended);
+      return;
+    }
     socket.send('{"type":"connection_init"}');
-    await once(socket, 'message');
+    await Promise.race([once(socket, 'message'), ended]);
     for (let at = 0; at < flood.count; at++) {
       socket.send(JSON.stringify({ id: String(at), type: 'subscribe', payload: { query } }));
       const message = await Promise.race([once(socket, 'message'), ended]);
