@@ -116,7 +116,7 @@ const endOf = (socket: WebSocket): Promise<string> =>
 const bombsOverWebSocket =
   (query: string): Kind =>
   async (flood) => {
-    const socket = openSocket(flood);
+    const socket = openSocket(flood).setMaxListeners(0);
     const ended = endOf(socket);
     await Promise.race([once(socket, 'open'), ended]);
     if (socket.readyState !== WebSocket.OPEN) {
