@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { readConfig, withFile, type Environment } from './config.ts';
+import { join, resolve } from 'node:path';
+import { usualServer, withFile, type Environment } from './environment.ts';
 import { SweepbookError, systemCode } from './errors.ts';
 
 /** What the command line needs to find its server: address and token, never printed. */
@@ -25,14 +25,28 @@ export function readClientSettings(
   environment: Environment = process.env,
   showsToken = true,
 ): ClientSettings {
-  const config = readConfig(environment);
   const merged = withFile(environment);
-  const address = merged['SWEEPBOOK_URL'] ?? `http://${config.host}:${config.port}`;
+  const address = merged['SWEEPBOOK_URL'] ?? addressHere(merged);
   const url = address.replace(/\/(graphql)?\/?$/, '');
   const found = showsToken
-    ? (ownToken(merged, url, join(config.home, 'operator-token')) ?? wlcgToken(merged))
+    ? (ownToken(
+        merged,
+        url,
+        join(resolve(merged['SWEEPBOOK_HOME'] ?? usualServer.home), 'operator-token'),
+      ) ?? wlcgToken(merged))
     : undefined;
   return { url, token: found?.token, tokenFrom: found?.tokenFrom };
+}
+
+/** Where the server of this host listens: its settings, of which a client needs no more to be right. */
+function addressHere(merged: Environment): string {
+  const { SWEEPBOOK_HOST: host = usualServer.host, SWEEPBOOK_PORT: port } = merged;
+  const address = `http://${host}:${port ?? usualServer.port}`;
+  if (URL.canParse(address)) return address;
+  throw new SweepbookError(
+    'BAD_USER_INPUT',
+    `settings: SWEEPBOOK_HOST ${host} and SWEEPBOOK_PORT ${port} make no address: name the server with SWEEPBOOK_URL`,
+  );
 }
 
 function ownToken(merged: Environment, url: string, operatorToken: string): Found | undefined {

@@ -1,9 +1,8 @@
-import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
-import { parseEnv } from 'node:util';
 import { z } from 'zod';
 import { anyRoles, type AnyRole } from './access/roles.ts';
+import { usualServer, withFile, type Environment } from './environment.ts';
 import { shown, SweepbookError } from './errors.ts';
 import { limitForms, limitsOf, type Limits } from './limits.ts';
 
@@ -20,12 +19,14 @@ const count = (least: number, most: number) => z.coerce.number().int().min(least
 
 /** Every setting: its name in the environment, its form, its default, what it is for. */
 const settings = z.object({
-  SWEEPBOOK_HOST: z.string().min(1).default('127.0.0.1').describe('address to listen on'),
-  SWEEPBOOK_PORT: count(0, 65535).default(4000).describe('port to listen on; 0 = any free one'),
+  SWEEPBOOK_HOST: z.string().min(1).default(usualServer.host).describe('address to listen on'),
+  SWEEPBOOK_PORT: count(0, 65535)
+    .default(usualServer.port)
+    .describe('port to listen on; 0 = any free one'),
   SWEEPBOOK_HOME: z
     .string()
     .min(1)
-    .default('./var')
+    .default(usualServer.home)
     .describe('folder of the embedded database, the default mass store and the first token'),
   DATABASE_URL: z
     .url({ protocol: /^postgres(ql)?$/ })
@@ -194,8 +195,6 @@ export interface Config {
   readonly hostname: string;
 }
 
-export type Environment = Record<string, string | undefined>;
-
 /** The one reader of the environment; a value that does not fit is refused with its name. */
 export function readConfig(environment: Environment = process.env): Config {
   const merged = withFile(environment);
@@ -262,17 +261,6 @@ const strangeLimits = (merged: Environment): string[] =>
   Object.keys(merged)
     .filter((name) => name.startsWith('SWEEPBOOK_LIMIT_') && !(name in limitForms))
     .map((name) => `${name}: there is no such limit; "sweepbook config" lists them`);
-
-/** The environment, and behind it the file that SWEEPBOOK_CONFIG names (lines NAME=value). */
-export function withFile(environment: Environment): Environment {
-  const file = environment['SWEEPBOOK_CONFIG'];
-  const set = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ''));
-  if (file === undefined || file === '') return set;
-  if (!existsSync(file)) {
-    throw new SweepbookError('NOT_FOUND', `SWEEPBOOK_CONFIG ${file}: no such file`);
-  }
-  return { ...parseEnv(readFileSync(file, 'utf8')), ...set };
-}
 
 /** Settings that are a secret as a whole. */
 const secrets = new Set(['SWEEPBOOK_WEBHOOK_KEY']);

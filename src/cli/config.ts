@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import { describeConfig } from '../config.ts';
 import { addVerb } from './command.ts';
 import { Output } from './print.ts';
 
@@ -7,6 +6,8 @@ import { Output } from './print.ts';
 export function addConfigCommand(program: Command): void {
   const command = addVerb(program, 'config', 'all settings, their values and what they are for');
   command.action(async () => {
+    // What reads settings takes longer to load than most commands take.
+    const { describeConfig } = await import('../config.ts');
     const output = new Output(command.optsWithGlobals<{ json?: boolean }>().json === true);
     await output.list(describeConfig(), [
       { title: 'NAME', value: (line) => line.name },

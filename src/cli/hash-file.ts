@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Stats } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { createAdler32 } from 'hash-wasm';
 import { CliError, exitCode } from './exit-codes.ts';
 
 /** What the bytes of a file are. */
@@ -21,6 +20,7 @@ export async function hashFile(
   signal: AbortSignal,
   onProgress: (doneBytes: number) => void,
 ): Promise<Hashed> {
+  const { createAdler32 } = await import('hash-wasm');
   const file = await open(path, 'r');
   try {
     const before = await file.stat();

@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import { readConfig } from '../config.ts';
 import { addVerb } from './command.ts';
 import { Output } from './print.ts';
 import { counted } from './table.ts';
@@ -8,6 +7,7 @@ export function addMigrateCommand(program: Command): void {
   const command = addVerb(program, 'migrate', 'bring the database to this version');
   command.action(async () => {
     const output = new Output(command.optsWithGlobals<{ json?: boolean }>().json === true);
+    const { readConfig } = await import('../config.ts');
     const config = readConfig();
     const { migrateDatabase } = await import('../main.ts');
     const { applied } = await migrateDatabase(config);

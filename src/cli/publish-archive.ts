@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs';
 import { open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import type { Command } from 'commander';
-import { indexPath, readIndex, readTar, type TarMember } from '../formats/tar-archive.ts';
+import type { TarMember } from '../formats/tar-archive.ts';
 import { addVerb, runs, type Context } from './command.ts';
 import { CliError, exitCode } from './exit-codes.ts';
 import { unreadable } from './source-files.ts';
@@ -24,6 +24,7 @@ export function addArchiveCommands(noun: Command): void {
 
 /** From the index beside the archive; where that is missing or of another, the archive is read through. */
 async function membersOf(archive: string): Promise<TarMember[]> {
+  const { indexPath, readIndex, readTar } = await import('../formats/tar-archive.ts');
   const found = await stat(archive).catch((error: unknown) => {
     throw unreadable(archive, error);
   });

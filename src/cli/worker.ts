@@ -1,11 +1,11 @@
 import type { Command } from 'commander';
-import { readConfig } from '../config.ts';
 
 export function addWorkerCommand(program: Command): void {
   program
     .command('worker')
     .description('run a worker only, on a host that can read the files; ends on SIGTERM or Ctrl-C')
     .action(async () => {
+      const { readConfig } = await import('../config.ts');
       const config = readConfig();
       const { runWorker } = await import('../main.ts');
       await runWorker(config);

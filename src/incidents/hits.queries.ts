@@ -1,7 +1,7 @@
 import type { Db } from '../database/orm.ts';
 import { allOf, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts';
 import { badInput, SweepbookError } from '../errors.ts';
-import type { LossScope } from './incidents.rules.ts';
+import type { Finding, LossScope } from './incidents.rules.ts';
 
 /** The places that a scope names, looked up. */
 export interface Places {
@@ -113,35 +113,88 @@ function backupsOfScope(scope: LossScope, places: Places, until: Date | string) 
   ]);
 }
 
-/**
- * The copies that a scope hits, each with what its loss means (findingOf, as SQL): columns file_id,
- * replica_id, backup_id, finding, and size_bytes and run_id of the file. One statement for preview and report, so that
- * they say the same. In the order of the files, so that those of one file stand together and nothing need hash a million.
- */
-export function hitsOf(
-  scope: LossScope,
-  places: Places,
-  until: Date | string,
-): RawBuilder<unknown> {
-  if (places.storeId !== undefined) {
-    return sql`
-      select b.file_id, null::bigint as replica_id, b.id as backup_id, f.size_bytes, f.run_id,
-        case when f.confirmed_copies > 1 then 'SAFE'
-          when exists (select from replicas q where q.file_id = b.file_id and q.status = 'AVAILABLE') then 'RECOVERABLE'
-          else 'LOST' end as finding
-      from backup_records b join files f on f.id = b.file_id
-      where b.status = 'CONFIRMED' and ${backupsOfScope(scope, places, until)} order by b.file_id`;
-  }
-  const isHit = (alias: RawBuilder<unknown>) => replicasOfScope(alias, scope, places, until);
-  return sql`
-    select p.file_id, p.id as replica_id, null::bigint as backup_id, f.size_bytes, f.run_id,
-      case when exists (select from replicas q
-          where q.file_id = p.file_id and q.status = 'AVAILABLE' and not ${isHit(sql`q`)}) then 'SAFE'
-        when f.confirmed_copies > 0 then 'RECOVERABLE'
-        else 'LOST' end as finding
-    from replicas p join files f on f.id = p.file_id
-    where p.status = 'AVAILABLE' and ${isHit(sql`p`)} order by p.file_id`;
+/** Findings by rank, as they are written in SQL: last copies first. */
+const ranked: readonly Finding[] = ['LOST', 'RECOVERABLE', 'SAFE'];
+const rank = (finding: Finding) => sql.lit(ranked.indexOf(finding));
+
+export const isLost = (alias: RawBuilder<unknown>) => sql`${alias}.rank = ${rank('LOST')}`;
+export const isSafe = (alias: RawBuilder<unknown>) => sql`${alias}.rank = ${rank('SAFE')}`;
+export const isRecoverable = (alias: RawBuilder<unknown>) =>
+  sql`${alias}.rank = ${rank('RECOVERABLE')}`;
+/** The name of the finding with this rank. */
+export const findingOfRank = (value: RawBuilder<unknown>) =>
+  sql`(array[${sql.join(ranked.map((finding) => sql.lit(finding)))}])[${value} + 1]`;
+
+/** What was hit, as SQL. */
+export interface Hits {
+  /** One row a copy: file_id, replica_id, backup_id. */
+  readonly copies: RawBuilder<unknown>;
+  /**
+   * One row a file, in the order of the files, so that they meet what belongs to files in one pass and nothing need
+   * hash a million: file_id, rank of the finding, copies, is_backup, and size_bytes and run_id of the file.
+   */
+  readonly files: RawBuilder<unknown>;
 }
+
+/** Hits of a scope; `rank` = what the loss of its copies means for the file f (findingOf, as SQL). */
+export interface ScopeHits extends Hits {
+  readonly rank: RawBuilder<unknown>;
+}
+
+/**
+ * The copies that a scope hits, each with what its loss means. One statement for preview and report, so that they say
+ * the same. What a loss means depends on the file alone, not on which of its copies is looked at.
+ */
+export function hitsOf(scope: LossScope, places: Places, until: Date | string): ScopeHits {
+  return places.storeId === undefined
+    ? replicaHits(scope, places, until)
+    : backupHits(scope, places, until);
+}
+
+function backupHits(scope: LossScope, places: Places, until: Date | string): ScopeHits {
+  const copies = sql`
+    select b.file_id, null::bigint as replica_id, b.id as backup_id from backup_records b
+    where b.status = 'CONFIRMED' and ${backupsOfScope(scope, places, until)}`;
+  const found = sql`case when f.confirmed_copies > 1 then ${rank('SAFE')}
+    when exists (select from replicas q where q.file_id = f.id and q.status = 'AVAILABLE') then ${rank('RECOVERABLE')}
+    else ${rank('LOST')} end`;
+  return { copies, rank: found, files: filesOf(copies, found, true) };
+}
+
+function replicaHits(scope: LossScope, places: Places, until: Date | string): ScopeHits {
+  const isHit = (alias: RawBuilder<unknown>) => replicasOfScope(alias, scope, places, until);
+  const copies = sql`
+    select p.file_id, p.id as replica_id, null::bigint as backup_id from replicas p
+    where p.status = 'AVAILABLE' and ${isHit(sql`p`)}`;
+  const found = sql`case when exists (select from replicas q
+      where q.file_id = f.id and q.status = 'AVAILABLE' and not ${isHit(sql`q`)}) then ${rank('SAFE')}
+    when f.confirmed_copies > 0 then ${rank('RECOVERABLE')} else ${rank('LOST')} end`;
+  return { copies, rank: found, files: filesOf(copies, found, false) };
+}
+
+const filesOf = (copies: RawBuilder<unknown>, found: RawBuilder<unknown>, isBackup: boolean) => sql`
+  select c.file_id, ${found} as rank, c.copies, ${sql.lit(isBackup)} as is_backup, f.size_bytes, f.run_id
+  from (select h.file_id, count(*)::integer as copies from (${copies}) h group by h.file_id order by h.file_id) c
+  join files f on f.id = c.file_id order by c.file_id`;
+
+/** The hits as items of an incident, but for its id: last copies first. */
+export const itemsOf = ({ copies, rank: found }: ScopeHits): RawBuilder<unknown> => sql`
+  select row_number() over (order by h.rank, h.file_id, h.replica_id, h.backup_id) as ordinal,
+    h.file_id, h.replica_id, h.backup_id, ${findingOfRank(sql`h.rank`)} as finding, ${isLost(sql`h`)} as is_lost,
+    h.backup_id is not null and not ${isSafe(sql`h`)} as is_unbacked
+  -- "offset 0": what a loss means is found out once for each copy, not wherever it is named.
+  from (select c.*, ${found} as rank from (${copies}) c join files f on f.id = c.file_id offset 0) h`;
+
+/** What an incident has hit, as it was found then. */
+export const hitsOfIncident = (incidentId: number): Hits => ({
+  copies: sql`select file_id, replica_id, backup_id from incident_items where incident_id = ${incidentId}::bigint`,
+  files: sql`
+    select c.file_id, c.rank, c.copies, c.is_backup, f.size_bytes, f.run_id
+    from (select i.file_id, count(*)::integer as copies, bool_or(i.backup_id is not null) as is_backup,
+        min(array_position(array[${sql.join(ranked.map((finding) => sql.lit(finding)))}], i.finding)) - 1 as rank
+      from incident_items i where i.incident_id = ${incidentId}::bigint group by i.file_id order by i.file_id) c
+    join files f on f.id = c.file_id order by c.file_id`,
+});
 
 /** Copies of the scope that are lost already: how many, and by which incident the last of them. */
 export async function lostBefore(

@@ -2,7 +2,8 @@ import { Ctx, FieldResolver, Resolver, Root } from 'type-graphql';
 import type { Context } from '../api/context.ts';
 import type { IncidentRow } from './incidents.queries.ts';
 import { IncidentType } from './incidents.schema.ts';
-import { incidentTable, type LossTable } from './loss-table.queries.ts';
+import { hitsOfIncident } from './hits.queries.ts';
+import { lossTable, type LossTable } from './loss-table.queries.ts';
 import { StorageLossTable } from './loss.schema.ts';
 
 /** Run numbers as ranges, by source. */
@@ -33,6 +34,6 @@ export class IncidentTableResolver {
       'and derived files that there are now. Takes seconds for a million copies. For producers and operators.',
   })
   async table(@Ctx() { db }: Context, @Root() incident: IncidentRow) {
-    return toldTable(await incidentTable(db.fork(), incident.id));
+    return toldTable(await lossTable(db.fork(), hitsOfIncident(incident.id)));
   }
 }

@@ -1,5 +1,6 @@
 import type { Db } from '../database/orm.ts';
 import { firstRow, sql, type RawBuilder } from '../database/sql.ts';
+import { findingOfRank, isLost, isRecoverable, isSafe, type Hits } from './hits.queries.ts';
 import type { Finding } from './incidents.rules.ts';
 
 /** A copy that was hit. */
@@ -103,36 +104,28 @@ export const mostListed = {
   runs: 10_000,
 } as const;
 
-/** Last copies first. */
-export const findingRank = sql`case h.finding when 'LOST' then 0 when 'RECOVERABLE' then 1 else 2 end`;
-
-/** Files that were hit, and the datasets that hold them; over hits h. */
-const hitDatasets = sql`
-  per_file as materialized (
-    select h.file_id, bool_or(h.finding = 'LOST') as is_lost,
-      bool_or(h.backup_id is not null and h.finding <> 'SAFE') as is_unbacked, min(h.size_bytes) as size_bytes,
-      min(h.run_id) as run_id
-    from hit h group by h.file_id),
-  -- Datasets and runs in one pass: a million files are looked up once, and not twice.
-  touched as materialized (
-    select u.dataset_id, u.run_id, count(*) as hits, count(*) filter (where x.is_lost) as lost,
-      count(*) filter (where x.is_unbacked and not x.is_lost) as unbacked
-    from per_file x join (
-      select df.file_id, df.dataset_id, null::bigint as run_id from dataset_files df
-      union all select fr.file_id, null, fr.run_id from file_runs fr) u on u.file_id = x.file_id
-    group by u.dataset_id, u.run_id),
+/** Datasets and runs that hold files that were hit; over files x of `Hits`. */
+const touched = sql`
+  marked as materialized (
+    select df.dataset_id, count(*) as hits, count(*) filter (where ${isLost(sql`x`)}) as lost,
+      count(*) filter (where x.is_backup and ${isRecoverable(sql`x`)}) as unbacked,
+      bool_or(${isLost(sql`x`)}) as is_marked
+    from per_file x join dataset_files df on df.file_id = x.file_id group by df.dataset_id),
   run_hits as materialized (
     select r.run_id, bool_or(r.is_lost) as is_lost from (
-      select run_id, lost > 0 as is_lost from touched where run_id is not null
+      select fr.run_id, ${isLost(sql`x`)} as is_lost from per_file x join file_runs fr on fr.file_id = x.file_id
       union all
-      select x.run_id, x.is_lost from per_file x where x.run_id is not null) r
+      select x.run_id, ${isLost(sql`x`)} from per_file x where x.run_id is not null) r
     group by r.run_id)`;
 
-const items = sql`
-  select t.finding, f.lfn, f.size_bytes as "sizeBytes", coalesce(v.name, m.name) as place,
-    coalesce(p.path, b.store_key) as path
-  from (select h.*, ${findingRank} as rank from hit h order by ${findingRank}, h.file_id, h.replica_id, h.backup_id
-    limit ${sql.lit(mostListed.items)}) t
+/** Last copies first. */
+const items = (copies: RawBuilder<unknown>) => sql`
+  select ${findingOfRank(sql`t.rank`)} as finding, f.lfn, f.size_bytes as "sizeBytes",
+    coalesce(v.name, m.name) as place, coalesce(p.path, b.store_key) as path
+  from (select x.rank, h.* from (
+      select file_id, rank from per_file order by rank, file_id limit ${sql.lit(mostListed.items)}) x
+    join (${copies}) h on h.file_id = x.file_id
+    order by x.rank, h.file_id, h.replica_id, h.backup_id limit ${sql.lit(mostListed.items)}) t
   join files f on f.id = t.file_id
   left join replicas p on p.id = t.replica_id left join volumes v on v.id = p.volume_id
   left join backup_records b on b.id = t.backup_id left join mass_stores m on m.id = b.store_id
@@ -166,7 +159,7 @@ const origins = sql`
 const mostGenerations = 20;
 const made = sql`
   walk (file_id, generation) as (
-    select o.file_id, 1 from per_file x join origins o on o.origin_id = x.file_id where x.is_lost
+    select o.file_id, 1 from per_file x join origins o on o.origin_id = x.file_id where ${isLost(sql`x`)}
     union
     select o.file_id, w.generation + 1 from walk w join origins o on o.origin_id = w.file_id
     where w.generation < ${sql.lit(mostGenerations)}),
@@ -178,7 +171,7 @@ const made = sql`
 
 const derived = sql`
   select f.lfn, t.generation, o.lost as "lostInputCount", o.n as "inputCount",
-    coalesce((select x.is_lost from per_file x where x.file_id = f.id), false) as "isLost",
+    coalesce((select ${isLost(sql`x`)} from per_file x where x.file_id = f.id), false) as "isLost",
     array(select d.name from dataset_files df join datasets d on d.id = df.dataset_id
       where df.file_id = f.id order by d.name limit 20) as datasets
   from (select t.*, f.lfn from made t join files f on f.id = t.file_id
@@ -186,7 +179,7 @@ const derived = sql`
   join files f on f.id = t.file_id
   cross join lateral (
     select count(*) as n, count(*) filter (where exists (
-      select from per_file x where x.file_id = o.origin_id and x.is_lost)) as lost
+      select from per_file x where x.file_id = o.origin_id and ${isLost(sql`x`)})) as lost
     from origins o where o.file_id = f.id) o
   order by t.generation, f.lfn`;
 
@@ -199,19 +192,19 @@ const derivedDatasets = sql`
 const listOf = (select: RawBuilder<unknown>) =>
   sql`coalesce((select json_agg(row_to_json(l)) from (${select}) l), '[]')`;
 
+const copiesOf = (is: RawBuilder<unknown>) => sql`coalesce(sum(x.copies) filter (where ${is}), 0)`;
+
 /** The table of these hits, in one statement: one moment, however large. */
-export async function lossTable(db: Db, hits: RawBuilder<unknown>): Promise<LossTable> {
+export async function lossTable(db: Db, { copies, files }: Hits): Promise<LossTable> {
   const row = await firstRow(
     db,
     sql<{ table: LossTable }>`
-    with recursive hit as materialized (${hits}), ${hitDatasets},
-    marked as materialized (
-      select x.*, x.lost > 0 as is_marked from touched x where x.dataset_id is not null),
+    with recursive per_file as materialized (${files}), ${touched},
     held_in as materialized (
       select cd.container_id, count(*) as hits, count(*) filter (where x.is_marked) as marked, sum(x.lost) as lost
       from marked x join container_datasets cd on cd.dataset_id = x.dataset_id group by cd.container_id),
     ${origins}, ${made}
-    select (c.counts::jsonb || n.counts::jsonb || jsonb_build_object(
+    select (c.counts::jsonb || jsonb_build_object(
       'runCount', (select count(*) from run_hits),
       'lostRunCount', (select count(*) from run_hits where is_lost),
       'lostRuns', ${listOf(sql`select r.source, r.number from run_hits x join runs r on r.id = x.run_id
@@ -222,23 +215,14 @@ export async function lossTable(db: Db, hits: RawBuilder<unknown>): Promise<Loss
       'containerCount', (select count(*) from held_in),
       'derivedCount', (select count(*) from made),
       'derivedDatasetCount', (select count(*) from made_datasets),
-      'items', ${listOf(items)}, 'datasets', ${listOf(datasets)}, 'owners', ${listOf(owners)},
+      'items', ${listOf(items(copies))}, 'datasets', ${listOf(datasets)}, 'owners', ${listOf(owners)},
       'containers', ${listOf(containers)}, 'derived', ${listOf(derived)},
       'derivedDatasets', ${listOf(derivedDatasets)})) as table
-    from (select json_build_object('itemCount', count(*), 'safeCount', count(*) filter (where finding = 'SAFE'),
-        'recoverableCount', count(*) filter (where finding = 'RECOVERABLE'),
-        'lostCount', count(*) filter (where finding = 'LOST')) as counts from hit) c,
-      (select json_build_object('fileCount', count(*), 'lostFileCount', count(*) filter (where x.is_lost),
-        'lostBytes', coalesce(sum(x.size_bytes) filter (where x.is_lost), 0)) as counts from per_file x) n`,
+    from (select json_build_object('itemCount', coalesce(sum(x.copies), 0), 'safeCount', ${copiesOf(isSafe(sql`x`))},
+        'recoverableCount', ${copiesOf(isRecoverable(sql`x`))}, 'lostCount', ${copiesOf(isLost(sql`x`))},
+        'fileCount', count(*), 'lostFileCount', count(*) filter (where ${isLost(sql`x`)}),
+        'lostBytes', coalesce(sum(x.size_bytes) filter (where ${isLost(sql`x`)}), 0)) as counts from per_file x) c`,
   );
   if (!row) throw new Error('the table of a loss has no row');
   return row.table;
 }
-
-/** The table of an incident, from its items. */
-export const incidentTable = (db: Db, incidentId: number): Promise<LossTable> =>
-  lossTable(
-    db,
-    sql`select i.file_id, i.replica_id, i.backup_id, f.size_bytes, f.run_id, i.finding
-      from incident_items i join files f on f.id = i.file_id where i.incident_id = ${incidentId} order by i.file_id`,
-  );

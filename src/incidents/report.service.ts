@@ -8,15 +8,18 @@ import { SweepbookError } from '../errors.ts';
 import {
   findPlaces,
   hitsOf,
+  hitsOfIncident,
+  itemsOf,
   lostBefore,
   replicasOfScope,
   sitesOf,
   unknownNames,
   type Places,
+  type ScopeHits,
   type UnknownNames,
 } from './hits.queries.ts';
 import { checkReason, checkScope, type LossScope } from './incidents.rules.ts';
-import { findingRank, incidentTable, lossTable, type LossTable } from './loss-table.queries.ts';
+import { lossTable, type LossTable } from './loss-table.queries.ts';
 
 export interface StorageLoss extends LossScope {
   readonly reason: string;
@@ -156,7 +159,7 @@ async function report(
   const incidentId = loss.dryRun
     ? null
     : await writeIncident(tx, loss, places, backupStoreId, until, hits);
-  const table = await (incidentId === null ? lossTable(tx, hits) : incidentTable(tx, incidentId));
+  const table = await lossTable(tx, incidentId === null ? hits : hitsOfIncident(incidentId));
   if (table.itemCount === 0) await demandSense(tx, loss, places, before.count, unknown.count);
   const known = table.itemCount === 0 ? before.incidentId : null;
   return {
@@ -218,11 +221,11 @@ async function writeIncident(
   places: Places,
   backupStoreId: number | null,
   until: string,
-  hits: ReturnType<typeof hitsOf>,
+  hits: ScopeHits,
 ): Promise<number | null> {
   const isBackups = places.storeId !== undefined;
   if (isBackups) await lockDatasets(tx, hits);
-  const isAny = await firstRow(tx, sql`select 1 from (${hits}) h limit 1`);
+  const isAny = await firstRow(tx, sql`select 1 from (${hits.copies}) h limit 1`);
   if (!isAny) return null;
   const made = await firstRow(
     tx,
@@ -235,10 +238,7 @@ async function writeIncident(
   const itemCount = await changedRows(
     tx,
     sql`insert into incident_items (incident_id, ordinal, file_id, replica_id, backup_id, finding, is_lost, is_unbacked)
-      select ${made.id}::bigint, row_number() over (order by ${findingRank}, h.file_id, h.replica_id, h.backup_id),
-        h.file_id, h.replica_id, h.backup_id, h.finding, h.finding = 'LOST',
-        h.backup_id is not null and h.finding <> 'SAFE'
-      from (${hits}) h`,
+      select ${made.id}::bigint, h.* from (${itemsOf(hits)}) h`,
   );
   if (itemCount >= manyItems) await rows(tx, sql`analyze incident_items`);
   const changed = await (isBackups ? loseBackups(tx, made.id) : loseReplicas(tx, made.id));
@@ -269,11 +269,11 @@ function toldScope(loss: StorageLoss, places: Places): Record<string, unknown> {
 }
 
 /** Datasets before backups and files, as everywhere, so that nobody waits in a circle. */
-async function lockDatasets(tx: Db, hits: ReturnType<typeof hitsOf>): Promise<void> {
+async function lockDatasets(tx: Db, hits: ScopeHits): Promise<void> {
   await rows(
     tx,
     sql`select 1 from datasets d where d.id in (
-      select df.dataset_id from (${hits}) h join dataset_files df on df.file_id = h.file_id)
+      select df.dataset_id from (${hits.copies}) h join dataset_files df on df.file_id = h.file_id)
       order by d.id for no key update`,
   );
 }

@@ -25,9 +25,9 @@ import { roles, type AnyRole } from '../../src/access/policy.ts';
 import { readConfig } from '../../src/config.ts';
 import { openSweepbook, type RunningSweepbook } from '../../src/main.ts';
 import { clientOf } from '../support/client.ts';
-import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import type { TestDatabase } from '../support/database.ts';
 import { committedSchema } from '../support/scene.ts';
-import { buildWorld } from '../migrations/world.ts';
+import { openWorld } from '../migrations/world.ts';
 
 /*
  * Every field of every object, in every state of its life, as everybody sees it: the same as an admin does, unless the
@@ -74,8 +74,7 @@ let server: RunningSweepbook;
 const world = new Map<Noun, Objects>();
 
 beforeAll(async () => {
-  database = await openTestDatabase();
-  await buildWorld(database);
+  database = await openWorld();
   await database.sql(wholeOrigin);
   for (const [table, values] of Object.entries(filled)) {
     await database.sql(`alter table ${table} disable trigger user; update ${table} set ${values};

@@ -1,9 +1,9 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { allChecks, checkInvariants, findings } from '../support/check-invariants.ts';
-import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import type { TestDatabase } from '../support/database.ts';
 import { plants } from './plants.ts';
-import { buildWorld, dataset } from './world.ts';
+import { openWorld, dataset } from './world.ts';
 
 let database: TestDatabase;
 let unguarded: pg.Client;
@@ -33,8 +33,7 @@ end
 $$`;
 
 beforeAll(async () => {
-  database = await openTestDatabase();
-  await buildWorld(database);
+  database = await openWorld();
 });
 afterAll(() => database.close({ check: false }));
 

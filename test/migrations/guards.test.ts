@@ -1,12 +1,11 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import type { TestDatabase } from '../support/database.ts';
 import { until } from '../support/until.ts';
-import { buildWorld, dataset, marked, moved, newDataset } from './world.ts';
+import { openWorld, dataset, marked, moved, newDataset } from './world.ts';
 
 let database: TestDatabase;
 beforeAll(async () => {
-  database = await openTestDatabase();
-  await buildWorld(database);
+  database = await openWorld();
 });
 afterAll(() => database.close());
 

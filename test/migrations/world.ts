@@ -1,4 +1,4 @@
-import type { TestDatabase } from '../support/database.ts';
+import { openFilledDatabase, type TestDatabase } from '../support/database.ts';
 import { importSteps } from './imports.world.ts';
 import { poolSteps } from './pools.world.ts';
 import { publicationWorld } from './publications.world.ts';
@@ -205,10 +205,12 @@ const steps: readonly string[] = [
   ...publicationWorld,
 ];
 
-/** Fills a migrated database; each step is one transaction. */
-export async function buildWorld(database: TestDatabase): Promise<void> {
-  for (const step of steps) await database.sql(step);
-}
+/** A database with rows in every state; each step is one transaction of the same connection. */
+export const openWorld = (): Promise<TestDatabase> =>
+  openFilledDatabase('world', async (database) => {
+    const client = await database.client();
+    for (const step of steps) await client.query(step);
+  });
 
 /** Everything in the tables of the program, to see whether anything changed. */
 export async function everything(database: TestDatabase): Promise<Record<string, string>> {

@@ -3,10 +3,9 @@ import { foldTotals } from '../../src/production/totals.service.ts';
 import { refusalOf, makeDataset, mutate, newFile, register } from '../support/scene.ts';
 import { checkInvariants } from '../support/check-invariants.ts';
 import type { TestClient } from '../support/client.ts';
-import { openTestDatabase } from '../support/database.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
-import { buildWorld } from '../migrations/world.ts';
+import { openWorld } from '../migrations/world.ts';
 
 let server: TestServer;
 let operator: TestClient;
@@ -305,9 +304,8 @@ test('nobody changes the totals by hand', async () => {
 });
 
 test('who folds second leaves it to the first', async () => {
-  const database = await openTestDatabase();
+  const database = await openWorld();
   try {
-    await buildWorld(database);
     const fold = 'update totals_state set folded_at = now()';
     const first = await database.client();
     await first.query(`begin; ${fold}`);

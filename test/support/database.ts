@@ -17,8 +17,8 @@ export interface TestDatabase {
   ): Promise<Row[]>;
   /** One connection of its own, for transactions and settings. Ended with the database. */
   client(): Promise<pg.Client>;
-  /** Checks the invariants one last time (unless told not to), and drops the database. */
-  close(options?: { check?: boolean }): Promise<void>;
+  /** Checks the invariants one last time (unless told not to), and drops the database, or keeps it by another name. */
+  close(options?: { check?: boolean; keptAs?: string }): Promise<void>;
 }
 
 /** The PostgreSQL of this worker. */
@@ -45,10 +45,30 @@ async function asAdmin(text: string): Promise<void> {
   }
 }
 
+const templates = new Map<string, Promise<unknown>>();
+
+/** A database of its own, cloned from one that is filled once by each worker. */
+export async function openFilledDatabase(
+  name: string,
+  fill: (database: TestDatabase) => Promise<void>,
+): Promise<TestDatabase> {
+  const template = `sweepbook_${name}`;
+  const make = async () => {
+    await asAdmin(`drop database if exists ${template} with (force)`);
+    const database = await openTestDatabase();
+    await fill(database);
+    await database.close({ keptAs: template });
+  };
+  const made = templates.get(template) ?? make();
+  templates.set(template, made);
+  await made;
+  return openTestDatabase(template);
+}
+
 /** A fresh migrated database, cloned from the template. */
-export async function openTestDatabase(): Promise<TestDatabase> {
+export async function openTestDatabase(template = 'sweepbook_template'): Promise<TestDatabase> {
   const name = `t_${randomBytes(6).toString('hex')}`;
-  await asAdmin(`create database ${name} template sweepbook_template`);
+  await asAdmin(`create database ${name} template ${template}`);
   const url = urlOf(name);
   const pool = new pg.Pool({ connectionString: url, max: 4 });
   pool.on('error', () => undefined);
@@ -69,7 +89,7 @@ export async function openTestDatabase(): Promise<TestDatabase> {
       clients.push(client);
       return client;
     },
-    async close({ check = true } = {}) {
+    async close({ check = true, keptAs } = {}) {
       try {
         if (check) {
           const violations = await checkInvariants(url);
@@ -80,7 +100,11 @@ export async function openTestDatabase(): Promise<TestDatabase> {
         await orm.close();
         await Promise.all(clients.map((client) => client.end().catch(() => undefined)));
         await pool.end();
-        await asAdmin(`drop database if exists ${name} with (force)`);
+        await asAdmin(
+          keptAs === undefined
+            ? `drop database if exists ${name} with (force)`
+            : `alter database ${name} rename to ${keptAs}`,
+        );
       }
     },
   };
