@@ -210,7 +210,7 @@ const deafReaders: Kind = (flood) =>
     socket.pause();
     // A reader that takes nothing does not see the end either: a write tells.
     const prod = setInterval(() => socket.write(asked), 500);
-    await Promise.race([gone, pause(4000)]);
+    await Promise.race([gone, pause(2000)]);
     clearInterval(prod);
     flood.note(socket.destroyed ? 'cut off' : 'stays');
     socket.destroy();
