@@ -9,6 +9,7 @@ import { reads } from './reads.ts';
 import { registration } from './registration.ts';
 import { describeMachine, writeReport } from './report.ts';
 import { start } from './start.ts';
+import { stores } from './stores.ts';
 import { subscribers } from './subscribers.ts';
 import { bigFiles, smallFiles } from './sweeps.ts';
 import { totals } from './totals.ts';
@@ -28,6 +29,7 @@ const benches: Record<string, { readonly run: Bench; readonly datasets: number }
   subscribers: { run: subscribers, datasets: 0 },
   sweep: { run: bigFiles, datasets: 0 },
   'small-files': { run: smallFiles, datasets: 0 },
+  stores: { run: stores, datasets: 0 },
   incidents: { run: crash, datasets: 10_000 },
   floods: { run: floodsBench, datasets: 0 },
 };

@@ -1,29 +1,15 @@
 import { execFileSync } from 'node:child_process';
-import { randomFillSync } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Bench } from './bench.ts';
 import { build, startSweepbook } from './contestants.ts';
 import type { BenchCluster } from './data.ts';
+import { makeFiles } from './made-files.ts';
 import { median, number } from './report.ts';
 
 const launcher = fileURLToPath(new URL('../bin/sweepbook', import.meta.url));
-
-/** Files of random bytes in a new folder. */
-function makeFiles(folder: string, count: number, bytes: number): string[] {
-  mkdirSync(folder, { recursive: true });
-  const content = Buffer.alloc(bytes);
-  return Array.from({ length: count }, (_, at) => {
-    // All different at little cost.
-    if (bytes < 10_000 || at === 0) randomFillSync(content);
-    else content.writeUInt32LE(at, 0);
-    const path = join(folder, `file${String(at).padStart(6, '0')}.root`);
-    writeFileSync(path, content);
-    return path;
-  });
-}
 
 /** `sweepbook sweep` of files that nobody has seen, to the end; milliseconds. */
 async function sweep(cluster: BenchCluster, folder: string, files: string[]): Promise<number> {

@@ -1,3 +1,5 @@
+import { visible, visibleJson } from './text.ts';
+
 /**
  * The codes a refusal can carry. Clients branch on them, so a code is never
  * renamed; each is documented in docs/errors.md.
@@ -49,7 +51,8 @@ export type Facts = Record<string, unknown>;
 /**
  * The one error of the program that is meant for people: a code from the
  * documented list, a sentence that says what happened and what to do, and facts.
- * Whatever else is thrown is a fault of ours and reaches nobody outside.
+ * Whatever else is thrown is a fault of ours and reaches nobody outside. The sentence is one line that moves no cursor,
+ * whatever names stand in it; the facts have them as they are.
  */
 export class SweepbookError extends Error {
   override readonly name = 'SweepbookError';
@@ -57,7 +60,7 @@ export class SweepbookError extends Error {
   readonly facts: Facts;
 
   constructor(code: ErrorCode, message: string, facts: Facts = {}, options?: ErrorOptions) {
-    super(message, options);
+    super(visible(message), options);
     this.code = code;
     this.facts = facts;
   }
@@ -77,8 +80,8 @@ export function badInput(field: string, value: unknown, wayOut: string): Sweepbo
 
 /** A value as it may stand in a message: quoted, one line, at most 120 characters. */
 export function shown(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 120 ? `${text.slice(0, 117)}…` : text;
+  const text = visibleJson(value) ?? String(value);
+  return text.length > 120 ? `${text.slice(0, 117).toWellFormed()}…` : text;
 }
 
 /** The error's code as the operating system gave it (ENOENT …), if it has one. */

@@ -15,6 +15,7 @@ const backups = { action: 'readBackups', otherwise: null } as const;
 export const guardedFields: Readonly<Record<string, GuardedField>> = {
   'File.replicas': { ...production, otherwise: [] },
   'File.replicaChecks': { ...production, otherwise: [] },
+  'File.owedStores': { ...backups, otherwise: [] },
   'Run.production': production,
   'MassStore.root': backups,
   'MassStore.detail': backups,

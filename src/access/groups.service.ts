@@ -5,6 +5,7 @@ import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
 import { isGroupOf } from './groups.queries.ts';
 import { demand, may, type Viewer } from './policy.ts';
+import { isLine } from '../text.ts';
 
 export interface GroupRow {
   readonly name: string;
@@ -25,8 +26,7 @@ const mostInCall = 1000;
 
 function checkNames(field: string, names: readonly string[]): void {
   if (names.length > mostInCall) throw badInput(field, names.length, `at most ${mostInCall}`);
-  // eslint-disable-next-line no-control-regex
-  const odd = names.find((name) => !/^[^\u0000-\u001f\u007f]{1,128}$/.test(name));
+  const odd = names.find((name) => name === '' || name.length > 128 || !isLine(name));
   if (odd !== undefined) throw badInput(field, odd, '1 to 128 printable characters');
 }
 

@@ -4,6 +4,7 @@ import type { IssuerKeys } from './issuer-keys.ts';
 import type { Issuer } from './issuers-file.ts';
 import type { Role, RoleSites } from './policy.ts';
 import { covers, readCapability, type Capability } from './scope-paths.ts';
+import { isLine } from '../text.ts';
 
 /** What a JWT says that was found to be true. */
 export interface Claims {
@@ -62,8 +63,7 @@ export async function readJwt(issuer: Issuer, keys: IssuerKeys, text: string): P
   const scopes = scopesOf(payload);
   demandProfile(issuer, payload, scopes);
   const name = payload[issuer.nameClaim];
-  // eslint-disable-next-line no-control-regex
-  if (typeof name !== 'string' || !/^[^\u0000-\u001f\u007f]+$/.test(name)) {
+  if (typeof name !== 'string' || name === '' || !isLine(name)) {
     throw refused(`says no name (${issuer.nameClaim})`);
   }
   if (`${name}@${issuer.name}`.length > 128) throw refused('has a name that is too long');

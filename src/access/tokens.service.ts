@@ -6,6 +6,7 @@ import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
 import { actions, demand, readScope, roles, type Role, type Viewer } from './policy.ts';
 import { TokenEntity } from './tokens.entity.ts';
+import { isLine } from '../text.ts';
 
 export type TokenRow = InferEntity<typeof TokenEntity>;
 
@@ -64,8 +65,7 @@ const knownScopes: ReadonlySet<string> = new Set([readScope, ...actions]);
 const siteName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 function checkToken(input: CreateToken): void {
-  // eslint-disable-next-line no-control-regex
-  if (!/^[^\u0000-\u001f\u007f]{1,128}$/.test(input.principal)) {
+  if (input.principal === '' || input.principal.length > 128 || !isLine(input.principal)) {
     throw badInput('principal', input.principal, 'a name of 1 to 128 printable characters');
   }
   const unknown = input.roles.find((role) => !roles.includes(role as Role));

@@ -52,6 +52,10 @@ export function visibleDataset(viewer: Viewer): RawBuilder<boolean> {
   return sql<boolean>`d.is_available`;
 }
 
+/** Composite files (pc.file_id) of publications of others that are not published. */
+const compositesOfOthers = (viewer: Viewer) => sql`publication_composites pc
+  join publications pp on pp.id = pc.publication_id and pp.status <> 'PUBLISHED' and pp.requested_by <> ${viewer.principal}`;
+
 /**
  * Composite files (alias f) of publications that are not published are their owners' and operators' alone, production or
  * not; undefined = the viewer sees those of everybody.
@@ -61,8 +65,13 @@ export function notPrivate(
   fileId: RawBuilder<unknown> = sql`f.id`,
 ): RawBuilder<boolean> | undefined {
   if (may(viewer, 'readPublications')) return undefined;
-  return sql<boolean>`not exists (select from publication_composites pc join publications pp on pp.id = pc.publication_id
-    where pc.file_id = ${fileId} and pp.status <> 'PUBLISHED' and pp.requested_by <> ${viewer.principal})`;
+  return sql<boolean>`not exists (select from ${compositesOfOthers(viewer)} where pc.file_id = ${fileId})`;
+}
+
+/** The same files as rows (id), for sums that are kept over all files; undefined = none is hidden from the viewer. */
+export function privateFiles(viewer: Viewer): RawBuilder<unknown> | undefined {
+  if (may(viewer, 'readPublications')) return undefined;
+  return sql`(select pc.file_id as id from ${compositesOfOthers(viewer)} where pc.file_id is not null)`;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { demand, may, type Viewer } from '../access/policy.ts';
 import { notPrivate, visibleDataset } from '../access/visibility.ts';
-import { isKept, oneOf, textIs, type NameConditions } from '../database/name-filter.ts';
+import { oneOf, textIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
 import {
   readPage,
@@ -15,6 +15,7 @@ import { allOf, rows, sql, type RawBuilder } from '../database/sql.ts';
 import { lfnIs } from '../files/files.queries.ts';
 import type { ConfirmLevel } from '../storage/contract.ts';
 import { backupStatuses, type BackupStatus } from './backups.rules.ts';
+import { isKept } from '../text.ts';
 
 export interface BackupRow {
   readonly id: number;
@@ -211,6 +212,20 @@ export async function confirmedCopies(
     select distinct on (b.file_id) b.file_id as "fileId", b.store_id as "storeId", b.store_key as "storeKey"
     from ${backupTables} where b.file_id = any (${fileIds}::bigint[]) and b.status = 'CONFIRMED'
     order by b.file_id, ${firstCopyFirst}`,
+  );
+}
+
+/** The stores in which the policy of a file wants a copy, by name; files that no policy binds are left out. */
+export async function policyStores(
+  db: Db,
+  fileIds: readonly number[],
+): Promise<{ fileId: number; stores: string[] }[]> {
+  return rows(
+    db,
+    sql<{ fileId: number; stores: string[] }>`
+    select f.id as "fileId", array(
+      select s.name from mass_stores s where s.id = any (p.store_ids) order by s.name) as stores
+    from files f join backup_policies p on p.id = f.policy_id where f.id = any (${fileIds}::bigint[])`,
   );
 }
 

@@ -12,6 +12,7 @@ import {
   backupsOfFiles,
   confirmedCopies,
   listBackups,
+  policyStores,
   type BackupRow,
 } from './backups.queries.ts';
 import {
@@ -36,6 +37,12 @@ async function loadBackupsOfFiles(
 ): Promise<BackupRow[][]> {
   const found = await backupsOfFiles(context.db.fork(), context.viewer, ids);
   const byFile = Map.groupBy(found, (row) => row.fileId);
+  return ids.map((id) => byFile.get(id) ?? []);
+}
+
+async function loadPolicyStores(context: Context, ids: readonly number[]): Promise<string[][]> {
+  const found = await policyStores(context.db.fork(), ids);
+  const byFile = new Map(found.map((row) => [row.fileId, row.stores]));
   return ids.map((id) => byFile.get(id) ?? []);
 }
 
@@ -136,6 +143,15 @@ export class FileBackupsResolver {
   })
   async backups(@Ctx() context: Context, @Root() file: FileRow): Promise<BackupRow[]> {
     return context.load(loadBackupsOfFiles, file.id);
+  }
+
+  @FieldResolver(() => [String], {
+    description:
+      'The mass stores in which its backup policy wants a confirmed copy, by name; empty: no policy binds it, and ' +
+      'one copy in any of them is enough. For who may read backups; empty for others.',
+  })
+  async owedStores(@Ctx() context: Context, @Root() file: FileRow): Promise<string[]> {
+    return context.load(loadPolicyStores, file.id);
   }
 
   @FieldResolver(() => String, {

@@ -29,7 +29,10 @@ export interface SourceOptions {
 
 export function addSourceOptions(command: Command, prefixDefault: string): Command {
   return command
-    .option('--store <name>', 'mass store; the default one if not given')
+    .option(
+      '--store <name>',
+      'mass store; if not given: all that the policy of a file names, or the default one',
+    )
     .option(
       '--lfn-prefix <path>',
       `what stands before the file’s name in its LFN (${prefixDefault})`,
@@ -99,7 +102,7 @@ export async function backUp(
     context,
     {
       files: new Map(asked.map((file) => [file.lfn, file.hashed.sizeBytes])),
-      store,
+      wanted: { store, byPolicy: store === undefined },
       timeoutMs: timeout === undefined ? undefined : timeout * 1000,
       goesOn: 'the backup goes on in the server: run the same command again to wait for it',
     },
@@ -107,7 +110,7 @@ export async function backUp(
   );
   sayFailed(outcome.failed);
   const allFaults = [...faults, ...refused.values()];
-  const badCount = allFaults.length + outcome.failed.length;
+  const badCount = allFaults.length + new Set(outcome.failed.map(({ lfn }) => lfn)).size;
   if (badCount === 0) return exitCode.done;
   if (outcome.confirmedCount === 0) {
     return outcome.failed.length > 0 ? exitCode.failed : exitOfFaults(allFaults);
@@ -120,11 +123,11 @@ export async function backUp(
   return exitCode.partly;
 }
 
-/** A line for each file whose backup the server has given up, with the way to go on. */
+/** A line for each copy that the server has given up, with the way to go on. */
 export function sayFailed(failed: readonly FileRecord[]): void {
   for (const record of failed) {
     complain(
-      `${record.lfn}: backup FAILED after ${record.failureCount} attempts: ${record.lastError}; ` +
+      `${record.lfn}: backup to ${record.store} FAILED after ${record.failureCount} attempts: ${record.lastError}; ` +
         (record.lastErrorCode === 'SOURCE_UNREADABLE'
           ? 'run the same command with --direct'
           : 'run the same command again to try once more'),

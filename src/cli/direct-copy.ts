@@ -44,6 +44,9 @@ export async function copyDirectly(
   } finally {
     progress.stop();
   }
+  // From our copy workers make the others that the files owe, now and not when we have fallen silent.
+  const copied = lfns.filter((lfn) => !faults.has(lfn));
+  if (store === undefined) await requestBackups(context, copied, store, false);
   return faults;
 }
 
@@ -182,7 +185,8 @@ async function recordBackup(
       if (!isTransient(error)) throw error;
       // Only a call that was cut off while the store is being asked is worth waiting for.
       for (;;) {
-        const [record] = await readRecords(client, [lfn], store);
+        const [found] = await readRecords(client, [lfn], { store, byPolicy: false });
+        const record = found?.copies[0];
         if (record?.status === 'CONFIRMED') return;
         if (record?.status !== 'COPYING' && record?.status !== 'COPIED') throw error;
         await pause(askAgainMs, signal);

@@ -2,7 +2,14 @@ import type { Context } from './command.ts';
 import { CliError, exitCode, Interrupted } from './exit-codes.ts';
 import { complain } from './print.ts';
 import { startProgress, type Progress } from './progress.ts';
-import { confirmationLine, readRecords, recordsPerCall, type FileRecord } from './records.ts';
+import {
+  confirmationLine,
+  readRecords,
+  recordsPerCall,
+  type FileCopies,
+  type FileRecord,
+  type Wanted,
+} from './records.ts';
 import { subscribe } from './subscribe.ts';
 import { counted } from './table.ts';
 
@@ -11,14 +18,16 @@ interface Followed {
   /** LFN and size in bytes. */
   readonly files: ReadonlyMap<string, number>;
   readonly dataset?: string | undefined;
-  readonly store?: string | undefined;
+  readonly wanted: Wanted;
   readonly timeoutMs?: number | undefined;
   /** Said on Ctrl-C and on timeout: what goes on without us, and how to see it. */
   readonly goesOn: string;
 }
 
 interface Outcome {
+  /** Files of which every copy is confirmed that is waited for. */
   readonly confirmedCount: number;
+  /** Copies, of which a file may have several. */
   readonly failed: readonly FileRecord[];
 }
 
@@ -27,7 +36,7 @@ const pollMs = { first: 100, longest: 1000, gather: 200 };
 const patienceMs = 300_000;
 
 /**
- * Prints the confirmation of each file as it comes, with a bar meanwhile, until every file is
+ * Prints the confirmation of each copy as it comes, with a bar meanwhile, until every one is
  * CONFIRMED or FAILED and `isOver` says so. What is true is read from the server again and
  * again; its messages only move the bar and make us look sooner.
  */
@@ -63,7 +72,9 @@ function timedOut(state: FollowState, followed: Followed): CliError {
   const seconds = Math.round((followed.timeoutMs ?? 0) / 1000);
   const counts = [
     `${state.confirmedCount} of ${counted(followed.files.size, 'file')} confirmed`,
-    ...(state.failed.size > 0 ? [`${state.failed.size} failed`] : []),
+    ...(state.failed.size > 0
+      ? [`${state.failed.size} ${state.failed.size === 1 ? 'copy' : 'copies'} failed`]
+      : []),
     ...(state.lastError === undefined ? [] : [`last error: ${state.lastError}`]),
   ];
   return new CliError(
@@ -82,7 +93,11 @@ class FollowState {
   readonly #followed: Followed;
   /** Of these a message said that they are done. */
   readonly #reported = new Set<string>();
-  readonly #copiedBytes = new Map<string, number>();
+  /** By LFN and store. */
+  readonly #copiedBytes = new Map<string, Map<string, number>>();
+  readonly #owed = new Map<string, number>();
+  /** Copies that came to their end, by LFN and store. */
+  readonly #ended = new Set<string>();
   readonly #notedErrors = new Set<string>();
   #doneBytes = 0;
   #turnAt = 0;
@@ -103,14 +118,16 @@ class FollowState {
   }
 
   /** What a message told; it is believed for the bar only. */
-  hear(lfn: string, status: string, copiedBytes: number): void {
+  hear(lfn: string, store: string, status: string, copiedBytes: number): void {
     if (!this.pending.has(lfn)) return;
-    this.#copiedBytes.set(lfn, status === 'COPYING' ? copiedBytes : this.#sizeOf(lfn));
+    const copied = this.#copiedBytes.get(lfn) ?? new Map<string, number>();
+    this.#copiedBytes.set(lfn, copied);
+    copied.set(store, status === 'COPYING' ? copiedBytes : this.#sizeOf(lfn));
     if (status === 'CONFIRMED' || status === 'FAILED') {
       this.#reported.add(lfn);
       this.#wake();
     }
-    this.#draw(lfn);
+    this.#draw((this.#owed.get(lfn) ?? 1) > 1 ? `${lfn} to ${store}` : lfn);
   }
 
   /** Asks about those that are said to be done, and once in a while about some others in turn. */
@@ -152,23 +169,31 @@ class FollowState {
 
   async #settle(lfns: readonly string[]): Promise<void> {
     if (lfns.length === 0) return;
-    const records = await readRecords(this.#context.client, lfns, this.#followed.store);
-    for (const record of records) {
-      if (!this.pending.has(record.lfn)) continue;
-      if (record.lastError !== null) this.#note(record);
-      if (record.status !== 'CONFIRMED' && record.status !== 'FAILED') continue;
-      this.pending.delete(record.lfn);
-      this.#copiedBytes.delete(record.lfn);
-      this.#doneBytes += this.#sizeOf(record.lfn);
-      if (record.status === 'FAILED') this.failed.set(record.lfn, record);
-      else await this.#confirm(record);
+    const found = await readRecords(this.#context.client, lfns, this.#followed.wanted);
+    for (const file of found) {
+      if (this.pending.has(file.lfn)) await this.#settleFile(file);
     }
     this.#draw('');
   }
 
-  async #confirm(record: FileRecord): Promise<void> {
-    this.confirmedCount++;
-    await this.#context.output.result(record, confirmationLine(record));
+  async #settleFile({ lfn, copies, owed }: FileCopies): Promise<void> {
+    this.#owed.set(lfn, owed);
+    const ends = copies.filter(({ status }) => status === 'CONFIRMED' || status === 'FAILED');
+    for (const record of copies) {
+      if (record.lastError !== null) this.#note(record);
+    }
+    for (const record of ends) {
+      const copy = `${lfn} ${record.store}`;
+      if (this.#ended.has(copy)) continue;
+      this.#ended.add(copy);
+      if (record.status === 'FAILED') this.failed.set(copy, record);
+      else await this.#context.output.result(record, confirmationLine(record));
+    }
+    if (ends.length < owed) return;
+    this.pending.delete(lfn);
+    this.#copiedBytes.delete(lfn);
+    this.#doneBytes += this.#sizeOf(lfn);
+    if (ends.every(({ status }) => status === 'CONFIRMED')) this.confirmedCount++;
   }
 
   /** One line for each kind of trouble, while the server tries again by itself. */
@@ -184,21 +209,25 @@ class FollowState {
     return this.#followed.files.get(lfn) ?? 0;
   }
 
-  #draw(lfn: string): void {
+  #draw(what: string): void {
     let bytes = this.#doneBytes;
-    for (const copied of this.#copiedBytes.values()) bytes += copied;
+    for (const [lfn, copied] of this.#copiedBytes) {
+      const sum = [...copied.values()].reduce((all, one) => all + one, 0);
+      bytes += Math.min(this.#sizeOf(lfn), sum / (this.#owed.get(lfn) ?? 1));
+    }
     const total = this.#followed.files.size;
-    this.progress.update(bytes, `${total - this.pending.size}/${total} ${lfn}`);
+    this.progress.update(bytes, `${total - this.pending.size}/${total} ${what}`);
   }
 }
 
 const progressQuery = `subscription Progress($dataset: String, $lfn: String) {
-  backupProgress(dataset: $dataset, lfn: $lfn) { lfn status copiedBytes }
+  backupProgress(dataset: $dataset, lfn: $lfn) { lfn store status copiedBytes }
 }`;
 
 interface ProgressData {
   readonly backupProgress: {
     readonly lfn: string;
+    readonly store: string;
     readonly status: string;
     readonly copiedBytes: number;
   };
@@ -221,8 +250,8 @@ function listen(
     try {
       for await (const { data } of connection.items) {
         if (!data) continue;
-        const { lfn, status, copiedBytes } = data.backupProgress;
-        state.hear(lfn, status, copiedBytes);
+        const { lfn, store, status, copiedBytes } = data.backupProgress;
+        state.hear(lfn, store, status, copiedBytes);
       }
     } catch {
       // The bar stands still; the polling goes on.

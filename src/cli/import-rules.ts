@@ -9,6 +9,7 @@ interface FollowOptions {
   readonly kind?: string[];
   readonly stream?: string;
   readonly release?: string;
+  readonly container?: string;
   readonly store?: string;
 }
 
@@ -23,6 +24,7 @@ export function addRuleCommands(noun: Command): void {
     .option('--kind <kinds>', `${datasetKinds.join(', ')} or all`, wordsOf(datasetKinds))
     .option('--stream <name>', 'of this stream')
     .option('--release <name>', 'of this release')
+    .option('--container <name>', 'what this container lists there; without any other condition')
     .option('--store <name>', 'mass store to back up in; the default one if not given');
   runs<FollowOptions, [string]>(follow, followSite);
   const list = addVerb(noun, 'rules', 'the standing rules').option(
@@ -54,10 +56,16 @@ const ruleFields =
 
 async function followSite(
   { client, output }: Context,
-  { names, kind, stream, release, store }: FollowOptions,
+  { names, kind, stream, release, container, store }: FollowOptions,
   site: string,
 ): Promise<void> {
-  const filter = { name: names === undefined ? null : { glob: names }, kind, stream, release };
+  const filter = {
+    name: names === undefined ? null : { glob: names },
+    kind,
+    stream,
+    release,
+    container,
+  };
   const { createFollowRule: made } = await client.call<{ createFollowRule: { rule: Rule } }>(
     `mutation Follow($input: CreateFollowRuleInput!) {
       createFollowRule(input: $input) { changed rule { ${ruleFields} } } }`,
@@ -72,13 +80,15 @@ interface Followed {
   readonly error: string | null;
   readonly badReason: string | null;
   readonly isMarked: boolean;
+  readonly leftAt: string | null;
+  readonly leftReason: string | null;
 }
 
 const rulesQuery = `query Rules($first: Int, $after: String) {
   followRules(first: $first, after: $after) { nodes { ${ruleFields} } ${pageFields} } }`;
 const followedQuery = `query Followed($id: ID!, $first: Int, $after: String) {
   followRule(id: $id) { datasets(first: $first, after: $after) {
-    nodes { name foundAt errorCode error badReason isMarked import { number status } } ${pageFields} } } }`;
+    nodes { name foundAt errorCode error badReason isMarked leftAt leftReason import { number status } } ${pageFields} } } }`;
 
 async function listRules(
   { client, output }: Context,
@@ -116,6 +126,10 @@ async function listRules(
     { title: 'IMPORT', value: (row) => row.import?.number, align: 'right' },
     { title: 'STATUS', value: (row) => row.import?.status },
     { title: 'BAD THERE', value: (row) => row.badReason },
+    {
+      title: 'LEFT THERE',
+      value: (row) => row.leftAt && [row.leftAt, row.leftReason ?? ''].join(' ').trim(),
+    },
     { title: 'ERROR', value: (row) => row.error },
   ]);
 }

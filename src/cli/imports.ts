@@ -45,7 +45,7 @@ export function addImportCommands(program: Command): void {
   const cancel = addVerb(
     noun,
     'cancel <import>',
-    'call it off; what it brought to disk is removed',
+    'call it off; what it alone brought is removed',
   ).option('--reason <text>', 'why; it stays in the history');
   runs<{ reason?: string }, [string]>(cancel, cancelImport);
   runs<object, [string]>(

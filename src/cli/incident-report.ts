@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { addVerb, repeated, runs, type Context } from './command.ts';
 import { exitCode, wrongUsage, type ExitCode } from './exit-codes.ts';
 import { tableFields, textOfReport, type Report } from './incident-table.ts';
+import { visibleJson } from '../text.ts';
 
 export function addReportCommand(noun: Command): void {
   const command = addVerb(
@@ -67,7 +68,7 @@ async function report({ client, output }: Context, options: ReportOptions): Prom
   const { reportStorageLoss: loss } = await client.call<{ reportStorageLoss: Report }>(query, {
     input,
   });
-  if (output.json) await output.write(`${JSON.stringify(loss)}\n`);
+  if (output.json) await output.write(`${visibleJson(loss)}\n`);
   else await output.write(textOfReport(loss));
   return loss.itemCount === 0 && loss.unknownCount > 0 ? exitCode.notFound : exitCode.done;
 }

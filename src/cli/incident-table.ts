@@ -1,5 +1,5 @@
 import { counted, humanBytes, renderTable, type Column } from './table.ts';
-import { visible } from './visible.ts';
+import { visible } from '../text.ts';
 
 /** What a loss hits. */
 export interface Loss {

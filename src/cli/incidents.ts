@@ -7,6 +7,7 @@ import { addReportCommand } from './incident-report.ts';
 import { tableFields, textOfTables, type Loss } from './incident-table.ts';
 import { addListOptions, paged, pageFields, type Connection, type ListOptions } from './pages.ts';
 import { counted, humanBytes } from './table.ts';
+import { visibleJson } from '../text.ts';
 
 const statuses = ['OPEN', 'RECOVERING', 'CLOSED', 'UNDONE'];
 
@@ -146,7 +147,7 @@ async function showTable({ client, output }: Context, id: string): Promise<void>
   );
   if (!incident?.table) throw noIncident(id);
   await output.write(
-    output.json ? `${JSON.stringify(incident.table)}\n` : textOfTables(incident.table).trimStart(),
+    output.json ? `${visibleJson(incident.table)}\n` : textOfTables(incident.table).trimStart(),
   );
 }
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { systemCode } from '../errors.ts';
 import { renderTable, type Column } from './table.ts';
-import { visible } from './visible.ts';
+import { visible, visibleJson } from '../text.ts';
 
 /** One line on stderr, in the form all of ours have. */
 export function complain(message: string): void {
@@ -43,7 +43,7 @@ export class Output {
 
   /** A result: a JSON line with --json, else its line for people. */
   async result(value: unknown, text: string): Promise<void> {
-    await this.write(this.json ? `${JSON.stringify(value)}\n` : `${visible(text)}\n`);
+    await this.write(this.json ? `${visibleJson(value)}\n` : `${visible(text)}\n`);
   }
 
   /** A single object: a JSON line, or its facts one below the other (undefined and null left out). */
@@ -51,7 +51,7 @@ export class Output {
     value: unknown,
     facts: Readonly<Record<string, string | null | undefined>>,
   ): Promise<void> {
-    if (this.json) return this.write(`${JSON.stringify(value)}\n`);
+    if (this.json) return this.write(`${visibleJson(value)}\n`);
     const shown = Object.entries(facts).filter(([, text]) => text != null && text !== '');
     const width = Math.max(0, ...shown.map(([name]) => name.length));
     const lines = shown.map(([name, text]) => `${name.padEnd(width)}  ${visible(text ?? '')}\n`);
@@ -71,7 +71,7 @@ export class Output {
     let isEmpty = true;
     for await (const row of rows) {
       isEmpty = false;
-      await this.write(`${JSON.stringify(row)}\n`);
+      await this.write(`${visibleJson(row)}\n`);
     }
     if (isEmpty) await this.write('[]\n');
   }

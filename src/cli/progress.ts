@@ -1,6 +1,6 @@
 import { setBarClearing } from './print.ts';
 import { humanBytes } from './table.ts';
-import { visible } from './visible.ts';
+import { visible } from '../text.ts';
 
 /** Bytes done of all, as one line on stderr; nothing where stderr is no terminal. */
 export interface Progress {

@@ -21,7 +21,7 @@ export interface FileRecord {
 const query = `query Backups($lfns: [String!]!, $count: Int!) {
   files(filter: { lfn: { in: $lfns } }, first: $count) {
     nodes {
-      lfn sizeBytes
+      lfn sizeBytes owedStores
       backups {
         store status storeKey storedSizeBytes storedAdler32 storedSha256
         confirmedAt updatedAt failureCount lastErrorCode lastError
@@ -35,6 +35,7 @@ interface Answer {
     readonly nodes: readonly {
       readonly lfn: string;
       readonly sizeBytes: number;
+      readonly owedStores: readonly string[];
       readonly backups: readonly Omit<FileRecord, 'lfn' | 'sizeBytes'>[];
     }[];
   };
@@ -43,24 +44,49 @@ interface Answer {
 /** So many files are asked about in one call. */
 export const recordsPerCall = 100;
 
-/** The backup of each file in this store; without a store its best one. Files without any are left out. */
+/** Where copies are looked for: in this store; of a file that a policy binds, in those of the policy. */
+export interface Wanted {
+  readonly store: string | undefined;
+  /** The policy of a file says more than `store`. */
+  readonly byPolicy: boolean;
+}
+
+/** The copies of a file that somebody waits for, as far as there are records of them. */
+export interface FileCopies {
+  readonly lfn: string;
+  readonly copies: readonly FileRecord[];
+  /** So many are waited for. */
+  readonly owed: number;
+}
+
+/** The copies of each file; where no store is named and no policy binds it, its best one. */
 export async function readRecords(
   client: Client,
   lfns: readonly string[],
-  store: string | undefined,
-): Promise<FileRecord[]> {
-  const records: FileRecord[] = [];
+  { store, byPolicy }: Wanted,
+): Promise<FileCopies[]> {
+  const found: FileCopies[] = [];
   for (const call of inCalls(lfns, recordsPerCall)) {
     const { files } = await client.call<Answer>(query, { lfns: call, count: call.length });
-    for (const { lfn, sizeBytes, backups } of files.nodes) {
-      const fitting = backups.filter((backup) => store === undefined || backup.store === store);
-      const best =
-        fitting.find((backup) => backup.status === 'CONFIRMED') ??
-        fitting.toSorted((a, b) => b.updatedAt.localeCompare(a.updatedAt))[0];
-      if (best !== undefined) records.push({ lfn, sizeBytes, ...best });
+    for (const { lfn, sizeBytes, owedStores, backups } of files.nodes) {
+      const named = store === undefined ? [] : [store];
+      const stores = byPolicy && owedStores.length > 0 ? owedStores : named;
+      const records = backups.map((backup) => ({ lfn, sizeBytes, ...backup }));
+      const copies =
+        stores.length === 0
+          ? bestOf(records)
+          : records.filter((record) => stores.includes(record.store));
+      found.push({ lfn, copies, owed: Math.max(1, stores.length) });
     }
   }
-  return records;
+  return found;
+}
+
+function bestOf(records: readonly FileRecord[]): FileRecord[] {
+  const best =
+    records.find((record) => record.status === 'CONFIRMED') ??
+    records.toSorted((a, b) => b.updatedAt.localeCompare(a.updatedAt))[0];
+  return best === undefined ? [] : [best];
 }
 
 /** The confirmation as it is printed: what the store answered, not what we hoped for. */

@@ -75,7 +75,7 @@ export async function followSweep(
     {
       files,
       dataset: name,
-      store,
+      wanted: { store, byPolicy: true },
       timeoutMs: timeout === undefined ? undefined : timeout * 1000,
       goesOn: `the sweep goes on in the server: watch it with "sweepbook dataset watch ${name}"`,
     },

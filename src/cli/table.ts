@@ -1,4 +1,4 @@
-import { visible } from './visible.ts';
+import { visible } from '../text.ts';
 
 export interface Column<Row> {
   readonly title: string;

@@ -16,6 +16,7 @@ import {
   expectContainerVersion,
   type Candidate,
 } from './containers.rules.ts';
+import { isKept, isLine } from '../text.ts';
 
 export interface ContainerResult {
   readonly containerId: number;
@@ -48,8 +49,9 @@ export async function createContainer(
     ['owner', input.owner, 128],
     ['description', input.description, 10_000],
   ] as const) {
-    if (text != null && (text === '' || text.length > longest || text.includes('\0'))) {
-      throw badInput(field, text, `1 to ${longest} characters`);
+    const isGood = field === 'description' ? isKept : isLine;
+    if (text != null && (text === '' || text.length > longest || !isGood(text))) {
+      throw badInput(field, text, `1 to ${longest} printable characters`);
     }
   }
   const names = checkDatasetNames(input.datasets ?? []);

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { SweepbookError } from '../errors.ts';
+import { isKept } from '../text.ts';
 import { sql, type RawBuilder } from './sql.ts';
 
 export type CursorValue = string | number;
@@ -65,9 +66,7 @@ function valuesIn(body: string): unknown[] {
 }
 
 const isOf = (form: 'string' | 'number' | undefined, value: unknown) =>
-  form === 'number'
-    ? Number.isSafeInteger(value)
-    : form === typeof value && !String(value).includes('\0');
+  form === 'number' ? Number.isSafeInteger(value) : form === typeof value && isKept(String(value));
 
 const checkLength = 8;
 const check = (body: string) =>

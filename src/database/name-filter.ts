@@ -1,4 +1,5 @@
 import { badInput } from '../errors.ts';
+import { isKept } from '../text.ts';
 import { allOf, sql, type RawBuilder } from './sql.ts';
 
 /** How names are asked for; several given = all must hold. */
@@ -14,8 +15,6 @@ const mostNames = 1000;
 const longestPattern = 1024;
 
 const escapeLike = (text: string) => text.replace(/[\\%_]/g, (sign) => `\\${sign}`);
-/** PostgreSQL keeps no NUL: nothing is called so. */
-export const isKept = (text: string): boolean => !text.includes('\0');
 
 /** A condition of equality; undefined = not asked for. What cannot be a value fits nothing. */
 export function textIs(

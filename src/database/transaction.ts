@@ -12,6 +12,8 @@ export interface Actor {
 
 /** Deadlock, serialization failure: nothing was written, the same again may work. */
 const worthRepeating = new Set(['40P01', '40001']);
+/** Another one has made the same meanwhile: the next time it is there to be seen. */
+const madeMeanwhile = '23505';
 const tries = 8;
 const pauseMs = 50;
 /** statement_timeout. */
@@ -51,7 +53,8 @@ export async function inTransaction<T>(
       if (rider) rider.isWritten = true;
       return answer;
     } catch (error) {
-      if (attempt === tries || !worthRepeating.has(postgresCode(error) ?? ''))
+      const code = postgresCode(error) ?? '';
+      if (attempt === tries || !(worthRepeating.has(code) || code === madeMeanwhile))
         throw asRefusal(error);
       // Who was in the way is let past: at once, the same would meet again.
       await pause(Math.random() * pauseMs * attempt);

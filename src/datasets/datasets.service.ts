@@ -17,6 +17,7 @@ import {
   type DatasetState,
   type DatasetStatus,
 } from './datasets.rules.ts';
+import { isKept, isLine } from '../text.ts';
 
 export interface LockedDataset extends DatasetState {
   readonly id: number;
@@ -85,8 +86,9 @@ function checkCreation(viewer: Viewer, input: CreateDataset): void {
     ['treeName', input.treeName, 200],
     ['description', input.description, 10_000],
   ] as const) {
-    if (text != null && (text === '' || text.length > longest || text.includes('\0'))) {
-      throw badInput(field, text, `1 to ${longest} characters`);
+    const isGood = field === 'description' ? isKept : isLine;
+    if (text != null && (text === '' || text.length > longest || !isGood(text))) {
+      throw badInput(field, text, `1 to ${longest} printable characters`);
     }
   }
 }

@@ -4,6 +4,7 @@ import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
 import { lockDataset, type DatasetChange } from './datasets.service.ts';
+import { isLine } from '../text.ts';
 
 export interface ShareDataset {
   readonly dataset: string;
@@ -30,8 +31,7 @@ function namesOf({ users, groups }: ShareDataset): { kind: string; name: string 
   if (named.length === 0) throw badInput('users', users ?? null, 'name users, groups, or both');
   if (named.length > mostShares) throw badInput('users', named.length, `at most ${mostShares}`);
   for (const { kind, name } of named) {
-    // eslint-disable-next-line no-control-regex
-    if (name === '' || name.length > longestName || /[\u0000-\u001f\u007f]/.test(name)) {
+    if (name === '' || name.length > longestName || !isLine(name)) {
       const field = kind === 'USER' ? 'users' : 'groups';
       throw badInput(field, name, `1 to ${longestName} printable characters`);
     }

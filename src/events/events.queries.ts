@@ -1,7 +1,7 @@
 import { sharedWith, visibleEvent } from '../access/visibility.ts';
 import { may, type Viewer } from '../access/policy.ts';
 import { invalidCursor, readCursor, writeCursor } from '../database/cursor.ts';
-import { isKept, oneOf, textIs } from '../database/name-filter.ts';
+import { oneOf, textIs } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
 import {
   readPage,
@@ -14,6 +14,7 @@ import { asMoment, timeIn, type TimeConditions } from '../database/range-filter.
 import { allOf, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts';
 import { SweepbookError } from '../errors.ts';
 import { isForAll, type EventKind } from './events.rules.ts';
+import { isKept } from '../text.ts';
 
 /** A place in the log: transaction and line. Lines are ordered by it, and it never changes. */
 export interface Place {

@@ -7,7 +7,7 @@ import {
   waysToSeeFile,
 } from '../access/visibility.ts';
 import type { Late } from '../database/late.ts';
-import { isKept, nameIs, spanOf, textIs, type NameConditions } from '../database/name-filter.ts';
+import { nameIs, spanOf, textIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
 import {
   readPage,
@@ -27,6 +27,7 @@ import { allOf, rows, sql, type RawBuilder } from '../database/sql.ts';
 import { numberIn, runIdsIn, type RunsOf } from '../runs/runs.queries.ts';
 import { parseRunRanges, type RunNumberRange, type RunSource } from '../runs/runs.rules.ts';
 import { fileKinds, type FileKind, type ReplicaStatus } from './files.rules.ts';
+import { isKept } from '../text.ts';
 
 export interface FileRow {
   readonly id: number;
@@ -192,10 +193,8 @@ function walksOf(
   // What is not backed up is no backed up file of an AVAILABLE run.
   const seen = filter.isBackedUp === false ? ways.slice(0, 1) : ways;
   const where = seen.length > 0 ? seen : [undefined];
-  const pinName = pinNames.find((name) => {
-    const value = filter[name];
-    return typeof value === 'string' ? isKept(value) : value != null;
-  });
+  const isPin = (value: unknown) => (typeof value === 'string' ? isKept(value) : value != null);
+  const pinName = pinNames.find((name) => isPin(filter[name]));
   const isNamed = filter.lfn?.eq != null || filter.lfn?.in != null;
   const isOfRuns = filter.holdsRun != null || filter.runs != null;
   // By time, by names, by runs, or all by name: the index has no kind in it, and needs none.

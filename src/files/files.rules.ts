@@ -1,6 +1,7 @@
 import { badInput, SweepbookError } from '../errors.ts';
 import type { Step } from '../events/events.rules.ts';
 import type { RunSource } from '../runs/runs.rules.ts';
+import { isLine } from '../text.ts';
 
 export const fileKinds = ['RUN_FILE', 'MERGED_FILE'] as const;
 export type FileKind = (typeof fileKinds)[number];
@@ -42,8 +43,7 @@ export function checkLfn(lfn: string): void {
   if (!lfn.isWellFormed()) throw refuse('must be well-formed Unicode text');
   if (!lfn.startsWith('/')) throw refuse('must start with "/", as in /store/PR/run1.root');
   if (Buffer.byteLength(lfn) > longestLfn) throw refuse(`at most ${longestLfn} bytes`);
-  // eslint-disable-next-line no-control-regex
-  if (/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/.test(lfn)) {
+  if (!isLine(lfn)) {
     throw refuse('no line breaks or control characters: lists of files have one name a line');
   }
   const segments = lfn.slice(1).split('/');
@@ -83,12 +83,6 @@ export interface FileDescription {
   /** Absolute path of the copy on disk. */
   readonly path?: string | null | undefined;
   readonly volume?: string | null | undefined;
-}
-
-/** Text that PostgreSQL keeps as it is and a terminal prints as one line. */
-export function isLine(text: string): boolean {
-  // eslint-disable-next-line no-control-regex
-  return text.isWellFormed() && !/[\u0000-\u001f\u007f]/.test(text);
 }
 
 const mostRunsPerFile = 10_000;

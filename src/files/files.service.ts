@@ -7,11 +7,11 @@ import { badInput, SweepbookError } from '../errors.ts';
 import { refusalOf, runNotFound, type ItemRefusal } from '../runs/runs.service.ts';
 import {
   checkDescription,
-  isLine,
   registerAgain,
   type FileDescription,
   type KnownFile,
 } from './files.rules.ts';
+import { isLine } from '../text.ts';
 
 export const mostFilesPerCall = 10_000;
 

@@ -19,33 +19,38 @@ export interface CountOptions {
   readonly tree?: string | undefined;
   /** What prints the number of events, as program and arguments; {file} stands for the path. Never a shell. */
   readonly command?: readonly string[] | undefined;
+  /** How long it may take; 60 if not given. */
+  readonly seconds?: number | undefined;
+  /** The environment of the command; that of this process if not given. */
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  /** What the file is called in errors, if not by its path. */
+  readonly name?: string | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-const longestMs = 60_000;
+const usualSeconds = 60;
 const mostTrees = 20;
 
 /**
  * Counts the events of a file of this host: by the command if there is one, else as ROOT files tell it themselves.
  * Errors: BAD_USER_INPUT when it is not clear which tree is meant (facts.trees), SOURCE_UNREADABLE when the file or
- * the answer of the command cannot be read.
+ * the answer of the command cannot be read, UNAVAILABLE when what counts is not installed, or does not end in time.
  */
 export async function countEvents(path: string, options: CountOptions = {}): Promise<EventCount> {
-  const { tree, command, signal } = options;
+  const { tree, command, signal, name = path } = options;
   signal?.throwIfAborted();
-  if (command) return { events: await countByCommand(path, command, signal), tree: null };
-  if (!(await isRootFile(path))) return { events: null, tree: null };
-  const answer = await askThread({ path, tree }, signal);
+  if (command) return { events: await countByCommand(path, command, options), tree: null };
+  if (!(await isRootFile(path, name))) return { events: null, tree: null };
+  const answer = await askThread({ path, tree }, options);
   switch (answer.outcome) {
     case 'COUNTED':
       return { events: answer.events, tree: answer.tree };
     case 'UNCLEAR':
-      throw unclear(path, tree, answer.trees);
+      throw unclear(name, tree, answer.trees);
     case 'BROKEN':
-      throw unreadable(path, `is no whole ROOT file: ${answer.why}`);
+      throw unreadable(name, `is no whole ROOT file: ${answer.why}`);
     case 'NO_READER':
-      throw unreadable(
-        path,
+      throw unavailable(
         `what reads ROOT files (jsroot) cannot be loaded: install it, or name a command that counts; ${answer.why}`,
       );
   }
@@ -67,6 +72,9 @@ export function commandWords(text: string): string[] {
 const unreadable = (path: string, why: string, cause?: unknown) =>
   new SweepbookError('SOURCE_UNREADABLE', `${path}: ${why}`, { path }, { cause });
 
+const unavailable = (why: string, cause?: unknown) =>
+  new SweepbookError('UNAVAILABLE', why, {}, { cause });
+
 function unclear(path: string, tree: string | undefined, trees: readonly string[]): SweepbookError {
   const shown = trees.slice(0, mostTrees).join(', ');
   const more = trees.length > mostTrees ? ` and ${trees.length - mostTrees} more` : '';
@@ -82,7 +90,7 @@ function unclear(path: string, tree: string | undefined, trees: readonly string[
 }
 
 /** Whether it begins as all ROOT files do. */
-async function isRootFile(path: string): Promise<boolean> {
+async function isRootFile(path: string, name: string): Promise<boolean> {
   try {
     const file = await open(path, 'r');
     try {
@@ -92,7 +100,7 @@ async function isRootFile(path: string): Promise<boolean> {
       await file.close();
     }
   } catch (error) {
-    throw unreadable(path, `cannot be read (${systemCode(error) ?? messageOf(error)})`, error);
+    throw unreadable(name, `cannot be read (${systemCode(error) ?? messageOf(error)})`, error);
   }
 }
 
@@ -119,32 +127,53 @@ async function startPool(): Promise<Piscina<RootTask, RootAnswer>> {
   });
 }
 
-async function askThread(task: RootTask, signal: AbortSignal | undefined): Promise<RootAnswer> {
+async function askThread(
+  task: RootTask,
+  { signal, seconds = usualSeconds, name = task.path }: CountOptions,
+): Promise<RootAnswer> {
   pool ??= startPool();
   const threads = await pool;
-  const late = AbortSignal.timeout(longestMs);
+  const late = AbortSignal.timeout(seconds * 1000);
   try {
     return await threads.run(task, { signal: signal ? AbortSignal.any([signal, late]) : late });
   } catch (error) {
     signal?.throwIfAborted();
-    const why = late.aborted ? `took longer than ${longestMs / 1000} s to read` : messageOf(error);
-    throw unreadable(task.path, why, error);
+    const why = late.aborted ? `took longer than ${seconds} s to read` : messageOf(error);
+    throw unreadable(name, why, error);
   }
 }
 
 async function countByCommand(
   path: string,
   [program = '', ...template]: readonly string[],
-  signal: AbortSignal | undefined,
+  { signal, seconds = usualSeconds, name = path, env }: CountOptions,
 ): Promise<number> {
   const args = template.map((part) => part.replaceAll('{file}', () => path));
-  const limits = { timeout: longestMs, maxBuffer: 65_536, killSignal: 'SIGKILL', signal } as const;
+  const limits = {
+    timeout: seconds * 1000,
+    maxBuffer: 65_536,
+    killSignal: 'SIGKILL',
+    env,
+    signal,
+  } as const;
   const answer = await new Promise<string>((resolve, reject) => {
     execFile(program, args, limits, (error, stdout, stderr) => {
       if (!error) return resolve(stdout);
-      const said = stderr.replaceAll(/\s+/g, ' ').trim().slice(0, 200);
-      const why = error.killed ? `did not end within ${longestMs / 1000} s` : said || error.message;
-      reject(unreadable(path, `${program} does not count its events: ${why}`, error));
+      const said = `${stderr} ${stdout}`.replaceAll(/\s+/g, ' ').trim().slice(0, 200);
+      if (['ENOENT', 'EACCES'].includes(systemCode(error) ?? '')) {
+        return reject(
+          unavailable(
+            `${program}, which counts events, is not installed here (${error.message})`,
+            error,
+          ),
+        );
+      }
+      if (error.killed && error.code == null) {
+        const why = `${program} did not count the events of ${name} within ${seconds} s`;
+        return reject(unavailable(why, error));
+      }
+      const why = `${program} does not count its events: ${said || error.message}`;
+      reject(unreadable(name, why, error));
     }).stdin?.end();
   }).catch((error: unknown) => {
     signal?.throwIfAborted();
@@ -153,5 +182,5 @@ async function countByCommand(
   const number = answer.trim();
   if (/^\d{1,15}$/.test(number)) return Number(number);
   const shown = JSON.stringify(answer.slice(0, 100));
-  throw unreadable(path, `${program} must print the number of its events, and printed ${shown}`);
+  throw unreadable(name, `${program} must print the number of its events, and printed ${shown}`);
 }

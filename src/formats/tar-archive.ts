@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { open, type FileHandle } from 'node:fs/promises';
 import { createAdler32 } from 'hash-wasm';
 import { extract, pack } from 'tar-stream';
 import { messageOf, SweepbookError } from '../errors.ts';
@@ -14,7 +14,10 @@ interface Checksums {
 
 /** A file that goes into an archive. */
 export interface TarInput {
+  /** For messages. */
   readonly path: string;
+  /** Called when its turn comes; closed after it. */
+  readonly open: () => Promise<FileHandle>;
   readonly name: string;
   readonly sizeBytes: number;
   /** As it was found when it was checked. */
@@ -90,32 +93,38 @@ function endOn(stream: Endable, signal: AbortSignal | undefined): () => void {
 
 async function addMember(
   archive: ReturnType<typeof pack>,
-  { path, name, sizeBytes, sha256, modifiedAt }: TarInput,
+  { path, open: openInput, name, sizeBytes, sha256, modifiedAt }: TarInput,
 ): Promise<void> {
   const hash = createHash('sha256');
   const changed = () =>
     new SweepbookError('SOURCE_CHANGED', `${path} has changed since it was checked`, { path });
   // Whole seconds: others would need a header more, and say nothing to anybody.
   const mtime = new Date(Math.floor(modifiedAt.getTime() / 1000) * 1000);
-  const entry = archive.entry({ name, size: sizeBytes, mode: 0o644, mtime });
-  entry.on('error', () => undefined);
-  const closed = new Promise<void>((resolve) => entry.once('close', () => resolve()));
-  let left = sizeBytes;
-  for await (const part of createReadStream(path) as AsyncIterable<Buffer>) {
-    hash.update(part);
-    left -= part.length;
-    if (left < 0) throw changed();
-    if (entry.write(part)) continue;
-    await new Promise<void>((resolve) => {
-      entry.once('drain', () => resolve());
-      void closed.then(resolve);
-    });
-    if (entry.destroyed) throw new Error('the archive is given up');
+  const file = await openInput();
+  try {
+    const entry = archive.entry({ name, size: sizeBytes, mode: 0o644, mtime });
+    entry.on('error', () => undefined);
+    const closed = new Promise<void>((resolve) => entry.once('close', () => resolve()));
+    let left = sizeBytes;
+    const parts = file.createReadStream({ autoClose: false }) as AsyncIterable<Buffer>;
+    for await (const part of parts) {
+      hash.update(part);
+      left -= part.length;
+      if (left < 0) throw changed();
+      if (entry.write(part)) continue;
+      await new Promise<void>((resolve) => {
+        entry.once('drain', () => resolve());
+        void closed.then(resolve);
+      });
+      if (entry.destroyed) throw new Error('the archive is given up');
+    }
+    // Before the archive hears that the member is over.
+    if (left !== 0 || hash.digest('hex') !== sha256) throw changed();
+    entry.end(undefined);
+    await closed;
+  } finally {
+    await file.close();
   }
-  // Before the archive hears that the member is over.
-  if (left !== 0 || hash.digest('hex') !== sha256) throw changed();
-  entry.end(undefined);
-  await closed;
 }
 
 /** Reads an archive through, and says what is in it and where. BAD_USER_INPUT when it is none. */

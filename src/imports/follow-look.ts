@@ -10,6 +10,7 @@ import {
   type FollowedState,
   type RuleClaim,
 } from './follow.service.ts';
+import { demandFewer, hearContainer } from './follow-container.ts';
 import { askForeign, dataOf, type ForeignError } from './foreign-server.ts';
 import { importDataset } from './import-dataset.service.ts';
 import type { Receiving } from './receive.service.ts';
@@ -41,15 +42,14 @@ interface ListPage {
 
 /** What is heard in one look; a site that tells more is heard on in the next. */
 const mostEventPages = 100;
-const mostListPages = 500;
 const mostRunning = 20;
 /** Clocks differ, and a line of the log can be older than its place. */
 const overlapMs = 3_600_000;
 const namesAtOnce = 40;
 
 /**
- * One look at what a rule follows: whether anything was closed there since the last look (by the cursor of the other
- * site's log), what matches, imports for that, and what its site says of what was imported. Ends early when the other
+ * One look at what a rule follows: whether anything was closed there, or came into a container and left it, since the
+ * last look (by the cursor of the other site's log), what matches, imports for that, and what its site says of what was imported. Ends early when the other
  * site is away (UNAVAILABLE): the next look goes on.
  */
 export async function lookAt(means: Receiving, rule: RuleClaim): Promise<void> {
@@ -69,6 +69,11 @@ export async function lookAt(means: Receiving, rule: RuleClaim): Promise<void> {
 }
 
 async function hear(means: Receiving, source: ImportSource, rule: RuleClaim): Promise<void> {
+  if (rule.filter.container != null) {
+    const heard = await hearContainer(source, rule, rule.filter.container);
+    await recordHeard(means.db, rule, heard);
+    return;
+  }
   const news = rule.cursor === null ? undefined : await newsAfter(source, rule.cursor);
   if (news && !news.isNew) {
     await recordHeard(means.db, rule, { cursor: news.cursor, names: [], listedUntil: null });
@@ -122,7 +127,8 @@ async function listNames(
 ): Promise<string[]> {
   const names: string[] = [];
   let after: string | null = null;
-  for (let page = 0; page < mostListPages; page++) {
+  for (let page = 0; ; page++) {
+    demandFewer(page, 'what matches');
     const variables: Record<string, unknown> = {
       filter: { ...filter, ...(since ? { closedAt: { gte: since.toISOString() } } : {}) },
       after,

@@ -64,6 +64,8 @@ export interface FollowedRow {
   readonly error: string | null;
   readonly badReason: string | null;
   readonly isMarked: boolean;
+  readonly leftAt: Date | null;
+  readonly leftReason: string | null;
 }
 
 /** What a rule has found, by name; the caller has looked whether the rule may be seen. */
@@ -78,8 +80,8 @@ export async function listFollowed(
       order: `followed:${ruleId}`,
       keys: [{ sql: sql`f.name`, type: 'text' }],
       select: sql`f.name, f.found_at as "foundAt", f.import_id as "importId", f.error_code as "errorCode", f.error,
-        f.bad_reason as "badReason", f.bad_mark_id is not null as "isMarked"`,
-      from: sql`followed_datasets f`,
+        f.bad_reason as "badReason", f.bad_mark_id is not null as "isMarked", d.left_at as "leftAt", d.reason as "leftReason"`,
+      from: sql`followed_datasets f left join followed_departures d on d.rule_id = f.rule_id and d.name = f.name`,
       where: sql`f.rule_id = ${ruleId}`,
     },
     page,

@@ -78,11 +78,11 @@ export class FollowRuleResolver {
     @Arg('input', () => CreateFollowRuleInput, { description: 'From where, and what.' })
     { site, filter, store }: CreateFollowRuleInput,
   ) {
-    const { name, kind, stream, release } = filter ?? {};
+    const { name, kind, stream, release, container } = filter ?? {};
     const id = await createRule(db, means.imports, viewer, {
       site,
       store,
-      filter: { name, kind, stream, release },
+      filter: { name, kind, stream, release, container },
     });
     means.ring();
     return { rule: await findRule(db.fork(), viewer, id), changed: true };

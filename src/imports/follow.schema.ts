@@ -32,6 +32,16 @@ export class FollowedDataset {
       'It was marked bad here for that. A loss of storage there is told, and marks nothing here.',
   })
   isMarked!: boolean;
+
+  @Field(() => DateTime, {
+    nullable: true,
+    description:
+      'When it left the container that the rule follows; null = it is in it, or the rule follows none. It stays here.',
+  })
+  leftAt!: Date | null;
+
+  @Field(() => String, { nullable: true, description: 'Why it left, as its site tells it.' })
+  leftReason!: string | null;
 }
 export const FollowedDatasetConnection = connectionType('FollowedDataset', () => FollowedDataset);
 
@@ -87,6 +97,13 @@ export class FollowFilterInput {
 
   @Field(() => String, { nullable: true, description: 'Of this release.' })
   release?: string | null;
+
+  @Field(() => String, {
+    nullable: true,
+    description:
+      'What the container of this name lists there, now and later; without any other condition. Who leaves it stays here.',
+  })
+  container?: string | null;
 }
 
 @InputType({ description: 'A standing rule.' })

@@ -14,6 +14,8 @@ export interface FollowFilter {
   readonly kind?: readonly string[] | null | undefined;
   readonly stream?: string | null | undefined;
   readonly release?: string | null | undefined;
+  /** Members of this container there; nothing else is said then. */
+  readonly container?: string | null | undefined;
 }
 
 export interface CreateRule {
@@ -35,6 +37,10 @@ export async function createRule(
   demand(viewer, 'importDatasets');
   serverOf(sourceOf(imports, input.site));
   const given = Object.entries(input.filter).filter(([, value]) => value != null);
+  const { container } = input.filter;
+  if (container != null && given.length > 1) {
+    throw badInput('filter.container', container, 'a container, or other conditions: not both');
+  }
   const filter = JSON.stringify(Object.fromEntries(given));
   if (filter.length > mostFilterBytes || filter.includes('\\u0000')) {
     throw badInput(
@@ -65,6 +71,7 @@ export async function createRule(
 export async function deleteRule(db: Db, viewer: Viewer, id: number): Promise<void> {
   await inTransaction(db, viewer, async (tx) => {
     await lockRule(tx, viewer, id);
+    await rows(tx, sql`delete from followed_departures where rule_id = ${id}`);
     await rows(tx, sql`delete from follow_rules where id = ${id}`);
   });
 }
@@ -130,10 +137,19 @@ export async function claimRule(db: Db): Promise<RuleClaim | undefined> {
   );
 }
 
+/** A member that has left the container that is followed. */
+export interface Departure {
+  readonly name: string;
+  readonly at: string;
+  readonly reason: string;
+}
+
 export interface Heard {
   readonly cursor: string | null;
   readonly names: readonly string[];
   readonly listedUntil: Date | null;
+  /** Of a container: who has left; or it was listed in full, and whoever is not named has. */
+  readonly departures?: readonly Departure[] | 'all others';
 }
 
 /** Keeps what was heard: the names first, then the place up to which it was heard, in one transaction. */
@@ -146,12 +162,39 @@ export async function recordHeard(db: Db, rule: RuleClaim, heard: Heard): Promis
     );
     if (held !== 1)
       throw new SweepbookError('LEASE_LOST', `rule ${rule.id} is looked at by another worker`);
-    return changedRows(
+    const found = await changedRows(
       tx,
       sql`insert into followed_datasets (rule_id, name)
         select ${rule.id}::bigint, name from unnest(${heard.names}::text[]) as t (name) on conflict do nothing returning name`,
     );
+    if (heard.departures) await recordDepartures(tx, rule.id, heard.names, heard.departures);
+    return found;
   });
+}
+
+/** Who is in the container is not gone; who has left it, and was found by the rule, is. */
+async function recordDepartures(
+  tx: Db,
+  ruleId: number,
+  names: readonly string[],
+  departures: readonly Departure[] | 'all others',
+): Promise<void> {
+  await rows(
+    tx,
+    sql`delete from followed_departures where rule_id = ${ruleId} and name = any (${names}::text[])`,
+  );
+  const gone =
+    departures === 'all others'
+      ? sql`select f.name, now(), null from followed_datasets f
+          where f.rule_id = ${ruleId} and f.name <> all (${names}::text[])`
+      : sql`select f.name, t.at, left(t.reason, 2000)
+          from jsonb_to_recordset(${JSON.stringify(departures)}::jsonb) as t (name text, at timestamptz, reason text)
+          join followed_datasets f on f.rule_id = ${ruleId} and f.name = t.name`;
+  await rows(
+    tx,
+    sql`insert into followed_departures (rule_id, name, left_at, reason)
+      select ${ruleId}::bigint, g.* from (${gone}) g on conflict do nothing`,
+  );
 }
 
 /** The look is over; the next one comes by the clock. */
@@ -178,7 +221,8 @@ export async function waitingNames(
   const found = await rows(
     db.fork(),
     sql<{ name: string }>`
-    select name from followed_datasets where rule_id = ${rule.id} and import_id is null and error is null
+    select name from followed_datasets w where rule_id = ${rule.id} and import_id is null and error is null
+      and not exists (select from followed_departures d where d.rule_id = w.rule_id and d.name = w.name)
     order by found_at, name limit greatest(0, ${mostRunning} - (
       select count(*) from followed_datasets f join imports i on i.id = f.import_id
       where f.rule_id = ${rule.id} and i.status = 'RUNNING'))`,

@@ -213,8 +213,8 @@ export class ImportMutations {
 
   @Mutation(() => ImportPayload, {
     description:
-      'Calls an import off: nothing of it is entered, and what it brought to disk is removed. What a mass store has ' +
-      'confirmed stays there. NOT_FOUND, ILLEGAL_TRANSITION (entered). For importers (their own) and operators.',
+      'Calls an import off: nothing of it is entered, and what it alone brought is removed from disk, and from mass ' +
+      'stores that can remove. NOT_FOUND, ILLEGAL_TRANSITION (entered). For importers (their own) and operators.',
   })
   async cancelImport(
     @Ctx() context: Context,

@@ -1,4 +1,4 @@
-import { demand, type Viewer } from '../access/policy.ts';
+import { demand, may, type Viewer } from '../access/policy.ts';
 import type { Db } from '../database/orm.ts';
 import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
@@ -18,19 +18,24 @@ interface Locked {
 }
 
 async function lockImport(tx: Db, viewer: Viewer, id: number): Promise<Locked> {
-  if (viewer.roles.includes('ANONYMOUS')) demand(viewer, 'handleImport');
+  demand(viewer, 'handleImport', viewer.principal);
   const found = await firstRow(
     tx,
     sql<Locked>`select id, status, requested_by as "requestedBy" from imports where id = ${id} for no key update`,
   );
-  demand(viewer, 'handleImport', found?.requestedBy ?? viewer.principal);
-  if (found) return found;
-  throw new SweepbookError('NOT_FOUND', `no import ${id}: look at "import list"`, { import: id });
+  const actions = ['handleImport', 'readImports'] as const;
+  // Whose he may not see is not there for him.
+  if (!found || !actions.some((action) => may(viewer, action, found.requestedBy))) {
+    throw new SweepbookError('NOT_FOUND', `no import ${id}: look at "import list"`, { import: id });
+  }
+  demand(viewer, 'handleImport', found.requestedBy);
+  return found;
 }
 
 /**
- * Calls an import off: nothing of it is entered, and workers remove from disk what it brought. What a mass store has
- * confirmed stays there, and is not fetched again by a later import. ILLEGAL_TRANSITION once it is entered.
+ * Calls an import off: nothing of it is entered, and workers remove what it alone brought, from disk and from mass
+ * stores that can remove. What stays in others is not fetched again by a later import. ILLEGAL_TRANSITION once it is
+ * entered.
  */
 export async function cancelImport(
   db: Db,
@@ -64,31 +69,81 @@ export async function retryImport(db: Db, viewer: Viewer, id: number): Promise<I
   });
 }
 
-/** A file on disk that a cancelled import has brought. */
+/** A file that a cancelled import has brought. */
 export interface BroughtFile {
   readonly id: number;
+  readonly importId: number;
   readonly path: string;
 }
 
-/** What is to be removed from disk: brought by a cancelled import, and not a copy that counts meanwhile. */
-export async function broughtByCancelled(db: Db, most: number): Promise<BroughtFile[]> {
+/**
+ * What is to be removed, since it was brought by a cancelled import; not before it is settled whether these stores
+ * have confirmed a copy of it.
+ */
+export async function broughtByCancelled(
+  db: Db,
+  stores: readonly number[],
+  most: number,
+): Promise<BroughtFile[]> {
   return rows(
     db.fork(),
     sql<BroughtFile>`
-    select x.id, x.path from import_files x join imports i on i.id = x.import_id
+    select x.id, x.import_id as "importId", x.path from import_files x join imports i on i.id = x.import_id
     where x.is_brought and i.status = 'CANCELLED'
       -- Whoever fetches it still may be giving it its name right now.
-      and not (x.status = 'FETCHING' and x.lease_until > clock_timestamp()) order by x.id limit ${most}`,
+      and not (x.status = 'FETCHING' and x.lease_until > clock_timestamp())
+      and not exists (select from backup_records b where b.file_id = x.file_id
+        and b.store_id = any (${stores}::integer[]) and b.status in ('COPYING', 'COPIED'))
+    order by x.id limit ${most}`,
   );
 }
 
+/** A copy in a mass store that nothing counts on. */
+export interface UnwantedCopy {
+  readonly storeId: number;
+  readonly key: string;
+}
+
+export interface GivenUp {
+  /** The copy on disk counts by now, and stays. */
+  readonly isKept: boolean;
+  readonly copies: readonly UnwantedCopy[];
+}
+
+/** Whether nothing but the import (x) has to do with this file (f). */
+const isNobodys = sql`x.fetched_at is not null
+  and not exists (select from dataset_files df where df.file_id = f.id)
+  and not exists (select from replicas p where p.file_id = f.id and p.status <> 'LOST')
+  and not exists (select from file_parents fp where fp.parent_id = f.id)
+  and not exists (select from merges m where m.output_file_id = f.id)
+  and not exists (select from merge_inputs mi where mi.input_file_id = f.id)
+  and not exists (select from publication_composites k where k.file_id = f.id)
+  and not exists (select from import_files y join imports j on j.id = y.import_id
+    where y.lfn = f.lfn and y.id <> x.id and j.status in ('RUNNING', 'FAILED'))`;
+
 /**
- * Takes a brought file out of the books before its bytes go: no backup is made of it any more, and nobody enters it.
- * false = it counts as a copy by now, and stays.
+ * Takes a brought file out of the books before its bytes go: no backup is made of it any more, nobody enters it, and
+ * copies that were confirmed since it came count as lost, with the reason. A store never uses such a key again, so it
+ * can be removed whatever happens meanwhile.
  */
-export async function giveUpBrought(db: Db, { id, path }: BroughtFile): Promise<boolean> {
-  return inTransaction(db, { principal: 'sweepbook' }, async (tx) => {
-    await rows(tx, sql`select 1 from import_files where id = ${id} for update`);
+export async function giveUpBrought(
+  db: Db,
+  { id, importId, path }: BroughtFile,
+  stores: readonly number[],
+): Promise<GivenUp> {
+  const why = `import ${importId} was cancelled: what it brought is removed`;
+  return inTransaction(db, { principal: 'sweepbook', reason: why }, async (tx) => {
+    // Nobody takes it into a dataset meanwhile.
+    await rows(
+      tx,
+      sql`select 1 from files f join import_files x on x.file_id = f.id where x.id = ${id} for update of f`,
+    );
+    const held = await firstRow(
+      tx,
+      sql`select 1 from import_files where id = ${id} and is_brought for update`,
+    );
+    // Another worker has done it all.
+    if (!held) return { isKept: true, copies: [] };
     await rows(
       tx,
       sql`delete from incoming_copies c using import_files x
@@ -99,7 +154,21 @@ export async function giveUpBrought(db: Db, { id, path }: BroughtFile): Promise<
       sql`select 1 from import_files x join replicas p on p.file_id = x.file_id
         where x.id = ${id} and p.path = ${path} and p.status <> 'LOST'`,
     );
-    return kept === undefined;
+    await rows(
+      tx,
+      sql`update backup_records b set status = 'LOST', last_error_code = 'NOT_CONFIRMED', last_error = ${why}
+        from import_files x join files f on f.id = x.file_id
+        where x.id = ${id} and b.file_id = f.id and b.status = 'CONFIRMED' and b.confirmed_at >= x.fetched_at
+          and b.store_id = any (${stores}::integer[]) and ${isNobodys}`,
+    );
+    // Those of a worker that died between this and the removal, too.
+    const copies = await rows(
+      tx,
+      sql<UnwantedCopy>`
+      select b.store_id as "storeId", b.store_key as key from import_files x join backup_records b on b.file_id = x.file_id
+      where x.id = ${id} and b.status = 'LOST' and b.last_error = ${why} and b.store_id = any (${stores}::integer[])`,
+    );
+    return { isKept: kept !== undefined, copies };
   });
 }
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { isLine } from '../files/files.rules.ts';
+import { isLine } from '../text.ts';
 
 /** What may be sent. A line of a merged file of ten thousand runs has half a megabyte. */
 export const manifestLimits = {

@@ -4,6 +4,7 @@ import { firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
 import { filesByLfn } from '../files/files.service.ts';
+import { isLine } from '../text.ts';
 
 export interface ReplicaPlace {
   readonly lfn: string;
@@ -23,12 +24,8 @@ export async function confirmReplica(
   defaultSite: string,
 ): Promise<{ checkId: number; changed: boolean }> {
   demand(viewer, 'confirmReplica');
-  if (
-    !input.path.startsWith('/') ||
-    input.path.includes('\0') ||
-    Buffer.byteLength(input.path) > 4096
-  ) {
-    throw badInput('path', input.path, 'an absolute path of at most 4096 bytes');
+  if (!input.path.startsWith('/') || !isLine(input.path) || Buffer.byteLength(input.path) > 4096) {
+    throw badInput('path', input.path, 'an absolute path of at most 4096 bytes, on one line');
   }
   return inTransaction(db, viewer, async (tx) => {
     const [file] = await filesByLfn(tx, [input.lfn]);
@@ -100,7 +97,7 @@ async function newReplica(
     });
   }
   const volume = input.volume ?? 'default';
-  if (volume === '' || volume.length > 200 || volume.includes('\0')) {
+  if (volume === '' || volume.length > 200 || !isLine(volume)) {
     throw badInput('volume', volume, '1 to 200 printable characters');
   }
   await rows(

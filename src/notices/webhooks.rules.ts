@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { badInput } from '../errors.ts';
 import { nextDelayMs } from '../storage/backoff.ts';
 import { isPublicAddress } from './addresses.ts';
+import { isKept } from '../text.ts';
 
 /** What a webhook can be told. The same lists stand in migrations/0020_webhooks.sql. */
 export const noticeKinds = ['DATASET_MARKED_BAD', 'DATASET_CLEARED', 'DATASET_CLOSED'] as const;
@@ -66,7 +67,7 @@ export function checkNames(names: DatasetNames | null | undefined): DatasetNames
     throw badInput('datasets.in', names.in.length, `at most ${mostNames} names; or use a pattern`);
   }
   const texts = given.flatMap(([, value]) => value as string | string[]);
-  const odd = texts.find((name) => name.length > longestName || name.includes('\0'));
+  const odd = texts.find((name) => name.length > longestName || !isKept(name));
   if (odd !== undefined) {
     throw badInput('datasets', odd, `names and patterns have at most ${longestName} characters`);
   }

@@ -3,11 +3,8 @@ import { changedRows, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import type { PoolRow } from './pools.service.ts';
 
-/** How long a worker has for removing one file. */
-const leaseSeconds = 30;
-
 /** Whether what was claimed then (performance.now) may be removed still, with time to spare. */
-export const evictionIsMine = (claimedAt: number): boolean =>
+export const evictionIsMine = (claimedAt: number, leaseSeconds: number): boolean =>
   performance.now() - claimedAt < (leaseSeconds * 1000) / 2;
 
 /** A copy that a worker removes from a pool. */
@@ -79,6 +76,7 @@ export async function claimEvictions(
   db: Db,
   poolId: number,
   worker: string,
+  leaseSeconds: number,
   most: number,
 ): Promise<Eviction[]> {
   return inTransaction(db, { principal: worker }, (tx) =>
@@ -95,14 +93,18 @@ export async function claimEvictions(
   );
 }
 
-/** They are gone. What somebody asked for meanwhile is brought again. By the holder of the attempt only. */
+/**
+ * Some are gone: what somebody asked for meanwhile is brought again. Those that there was no time for are given back,
+ * so that nobody waits for the lease. By the holder of the attempt only.
+ */
 export async function recordEvicted(
   db: Db,
   poolId: number,
   worker: string,
   gone: readonly Eviction[],
+  left: readonly Eviction[],
 ): Promise<void> {
-  if (gone.length === 0) return;
+  if (gone.length + left.length === 0) return;
   await inTransaction(db, { principal: worker }, async (tx) => {
     // As who stages: he has either seen it EVICTING, or sees it EVICTED.
     await rows(tx, sql`select 1 from pools where id = ${poolId} for no key update`);
@@ -110,8 +112,11 @@ export async function recordEvicted(
     await changedRows(
       tx,
       sql`update pool_copies c set status = 'EVICTED', worker = null, lease_until = null, copied_bytes = 0
-        from unnest(${ids}::bigint[], ${gone.map((item) => item.attempt)}::integer[]) as t (id, attempt)
-        where c.id = t.id and c.attempt = t.attempt and c.status = 'EVICTING' returning c.id`,
+        from ${fenced(gone)} where ${isHeld} returning c.id`,
+    );
+    await changedRows(
+      tx,
+      sql`update pool_copies c set lease_until = clock_timestamp() from ${fenced(left)} where ${isHeld} returning c.id`,
     );
     await rows(
       tx,
@@ -122,3 +127,7 @@ export async function recordEvicted(
     );
   });
 }
+
+const fenced = (items: readonly Eviction[]) =>
+  sql`unnest(${items.map((item) => item.copyId)}::bigint[], ${items.map((item) => item.attempt)}::integer[]) as t (id, attempt)`;
+const isHeld = sql`c.id = t.id and c.attempt = t.attempt and c.status = 'EVICTING'`;

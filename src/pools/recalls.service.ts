@@ -4,7 +4,7 @@ import { changedRows, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { nextDelayMs } from '../storage/backoff.ts';
 import { mostKeysPerQuestion, type Recalling } from '../storage/contract.ts';
-import { chosenStore, failPoolCopy } from './copies.service.ts';
+import { chosenStore, failPoolCopy, type PoolFailure } from './copies.service.ts';
 
 /** A file that a tape store is asked for. */
 interface Recall {
@@ -137,20 +137,37 @@ export async function lookAtRecalls(options: RecallOptions): Promise<number> {
     const there = items.filter((item) => said?.get(item.key)?.state === 'ONLINE');
     moved += await areThere(db, worker, there);
     for (const item of items) {
-      const answer = said?.get(item.key);
-      if (said && answer?.state !== 'FAILED') continue;
-      const failure = said
-        ? {
-            code: 'SOURCE_UNREADABLE',
-            message: `the store does not bring it from tape: ${answer?.reason ?? 'it does not say why'}`,
-            evidence: answer?.evidence,
-          }
-        : { code: 'STORE_UNAVAILABLE', message: `the store has forgotten stage request ${id}` };
+      const failure = failureOf(id, item, said);
+      if (!failure) continue;
       const claim = { copyId: item.copyId, attempt: item.attempt, worker };
       if ((await failPoolCopy(db, claim, failure, retryBaseMs)) !== 'LEASE_LOST') moved++;
     }
   }
   return moved;
+}
+
+/** Looks after which a store that says nothing of a file has forgotten it: hours, or a day. */
+const mostLooksInSilence = 20;
+
+function failureOf(
+  id: string,
+  { key, lookCount }: Looked,
+  said: Awaited<ReturnType<Recalling['recalled']>>,
+): PoolFailure | undefined {
+  const answer = said?.get(key);
+  if (!said) {
+    return { code: 'STORE_UNAVAILABLE', message: `the store has forgotten stage request ${id}` };
+  }
+  if (!answer && lookCount >= mostLooksInSilence) {
+    const message = `the store says nothing of this file in stage request ${id}`;
+    return { code: 'STORE_UNAVAILABLE', message };
+  }
+  if (answer?.state !== 'FAILED') return undefined;
+  return {
+    code: 'SOURCE_UNREADABLE',
+    message: `the store does not bring it from tape: ${answer.reason ?? 'it does not say why'}`,
+    evidence: answer.evidence,
+  };
 }
 
 async function areThere(db: Db, worker: string, items: readonly Recall[]): Promise<number> {

@@ -103,9 +103,14 @@ const groupTables = sql`g join mass_stores m on m.id = g.store_id
 
 /** Not of what others are about to publish. */
 const seenBackup = (viewer: Viewer) => notPrivate(viewer, sql`backup_records.file_id`);
-/** Of what is not published any more nobody misses a copy. */
+/** Of what is not published any more, or was brought by an import that was cancelled, nobody misses a copy. */
 const notGivenUp = sql`not exists (select from publication_composites gc join publications gp on gp.id = gc.publication_id
-  where gc.file_id = backup_records.file_id and gp.status in ('FAILED', 'WITHDRAWN'))`;
+  where gc.file_id = backup_records.file_id and gp.status in ('FAILED', 'WITHDRAWN'))
+  and not exists (select from import_files gx join imports gi on gi.id = gx.import_id
+  where gx.file_id = backup_records.file_id and gx.fetched_at is not null and gi.status = 'CANCELLED'
+    and not exists (select from dataset_files gd where gd.file_id = gx.file_id)
+    and not exists (select from import_files go join imports gj on gj.id = go.import_id
+      where go.file_id = gx.file_id and gj.status in ('RUNNING', 'FAILED')))`;
 
 /** Backups that were given up, or found gone, by store and error code, the largest group first (backup_records_given_up). */
 export async function failedBackups(

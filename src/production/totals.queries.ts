@@ -1,4 +1,5 @@
 import { demand, may, type Viewer } from '../access/policy.ts';
+import { privateFiles } from '../access/visibility.ts';
 import { nameIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
 import { allOf, rows, sql, type RawBuilder } from '../database/sql.ts';
@@ -68,6 +69,8 @@ export async function readTotals(
   const seesAll = may(viewer, 'readProduction');
   if (asksForStores) checkStores(viewer, keys, filter);
   const source = sourceOf(
+    // What is published is private no more.
+    seesAll ? privateFiles(viewer) : undefined,
     asksForStores,
     !seesAll || keys.includes('STATUS') || filter.status != null,
   );
@@ -97,14 +100,37 @@ export async function readTotals(
   return found;
 }
 
-/** Copies by store, files by status, or the plain sums of all files. */
-function sourceOf(asksForStores: boolean, asksForStatus: boolean): RawBuilder<unknown> {
-  if (!asksForStores && asksForStatus) return sql`file_status_parts t`;
+/** Copies by store, files by status, or the plain sums of all files; less those that are hidden from the viewer. */
+function sourceOf(
+  hidden: RawBuilder<unknown> | undefined,
+  asksForStores: boolean,
+  asksForStatus: boolean,
+): RawBuilder<unknown> {
   const part = (table: string) =>
     sql`select store_id, site_id, kind, stream, release, null::text as status, files, events, bytes
       from ${sql.table(table)} where store_id is ${asksForStores ? sql`not null` : sql`null`}`;
-  const parts = sql`(${part('file_totals')} union all ${part('file_total_changes')}) t`;
+  const all =
+    !asksForStores && asksForStatus
+      ? sql`select null::integer as store_id, site_id, kind, stream, release, status, files, events, bytes
+          from file_status_parts`
+      : sql`${part('file_totals')} union all ${part('file_total_changes')}`;
+  const parts = hidden
+    ? sql`(${all} union all ${lessHidden(hidden, asksForStores)}) t`
+    : sql`(${all}) t`;
   return asksForStores ? sql`${parts} join mass_stores m on m.id = t.store_id` : parts;
+}
+
+/** What is to be taken off; few files, each where it stands, and in each store that has it. */
+function lessHidden(hidden: RawBuilder<unknown>, asksForStores: boolean): RawBuilder<unknown> {
+  const store = asksForStores ? sql`b.store_id` : sql`null::integer`;
+  const copies = asksForStores
+    ? sql`join backup_records b on b.file_id = f.id and b.status = 'CONFIRMED'`
+    : sql``;
+  return sql`select ${store}, f.site_id, f.kind, f.stream, f.release,
+      case when f.confirmed_copies > 0 then 'BACKED_UP' else 'REGISTERED' end, -1, -coalesce(f.event_count, 0), -f.size_bytes
+    from ${hidden} h join files f on f.id = h.id ${copies}
+    where not exists (select from dataset_files df join datasets d on d.id = df.dataset_id
+      where df.file_id = f.id and d.is_available)`;
 }
 
 /** What lies in which store is for production (FORBIDDEN); a copy has no status (BAD_USER_INPUT). */

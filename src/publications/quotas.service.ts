@@ -5,6 +5,7 @@ import { firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
 import type { PublishSettings, Quota } from '../storage/publish-settings.ts';
+import { isLine } from '../text.ts';
 
 /** Whose quota: a user's own, or that of a group. */
 export interface QuotaHolder {
@@ -122,8 +123,8 @@ export async function setQuota(
       throw badInput(field, value, 'a count from 0 to 2^53−1');
     }
   }
-  if (name === '' || name.length > 128 || name.includes('\0')) {
-    throw badInput('name', name, '1 to 128 characters');
+  if (name === '' || name.length > 128 || !isLine(name)) {
+    throw badInput('name', name, '1 to 128 printable characters');
   }
   await inTransaction(db, viewer, (tx) =>
     rows(

@@ -16,6 +16,7 @@ import {
   type PublishSettings,
 } from '../storage/publish-settings.ts';
 import { demandQuota } from './quotas.service.ts';
+import { isKept, isLine } from '../text.ts';
 
 export interface PublicationInput {
   readonly path: string;
@@ -115,8 +116,9 @@ function checkRequest(input: RequestPublication): void {
     ['treeName', input.treeName, 200],
     ['group', input.group, 128],
   ] as const) {
-    if (text != null && (text.trim() === '' || text.length > longest || text.includes('\0'))) {
-      throw badInput(field, text, `1 to ${longest} characters`);
+    const isGood = field === 'description' ? isKept : isLine;
+    if (text != null && (text.trim() === '' || text.length > longest || !isGood(text))) {
+      throw badInput(field, text, `1 to ${longest} printable characters`);
     }
   }
   const { compositeBytes } = input;

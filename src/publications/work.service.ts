@@ -20,6 +20,8 @@ export interface WorkClaim {
   readonly worker: string;
   readonly status: PublicationStatus;
   readonly requestedBy: string;
+  /** As the user named it. */
+  readonly treeName: string | null;
 }
 
 /** Takes publications that wait, and those whose worker fell silent; no two workers the same one. */
@@ -41,7 +43,7 @@ export async function claimPublications(
       status = case p.status when 'REQUESTED' then 'CHECKING' else p.status end,
       lease_until = clock_timestamp() + make_interval(secs => ${leaseSeconds})
     from due where p.id = due.id
-    returning p.id, p.attempt, p.worker, p.status, p.requested_by as "requestedBy"`,
+    returning p.id, p.attempt, p.worker, p.status, p.requested_by as "requestedBy", p.tree_name as "treeName"`,
     ),
   );
 }
@@ -192,8 +194,8 @@ export async function planComposites(
     if (settings.merge && !isCounted) {
       throw new SweepbookError(
         'EVENT_COUNT_MISMATCH',
-        `the events of ${files.find((file) => file.eventCount === null)?.path} are not known, so nobody could say ` +
-          'whether its merge lost some: an operator sets countEvents in the publish file',
+        `the events of ${files.find((file) => file.eventCount === null)?.path} are not known, since it is no ROOT file, so ` +
+          'nobody could say whether its merge lost some: an operator sets countEvents in the publish file',
       );
     }
     await writePlan(tx, claim.id, files, { held, settings });

@@ -5,6 +5,7 @@ import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError, type ErrorCode } from '../errors.ts';
 import { registerAgain, type RunFacts, type RunSource, type RunVerdict } from './runs.rules.ts';
+import { isLine } from '../text.ts';
 
 export const mostRunsPerCall = 10_000;
 
@@ -58,8 +59,7 @@ function checkForm(input: RegisterRun): void {
     throw badInput('luminosity', input.luminosity, 'a luminosity (1/pb) is not negative');
   }
   for (const text of [input.conditions ?? '', ...(input.expectedStreams ?? [])]) {
-    // eslint-disable-next-line no-control-regex
-    if (text.length > 200 || !text.isWellFormed() || /[\u0000-\u001f\u007f]/.test(text)) {
+    if (text.length > 200 || !isLine(text)) {
       throw badInput('conditions or expectedStreams', text, 'at most 200 printable characters');
     }
   }

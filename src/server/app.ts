@@ -11,14 +11,16 @@ import Fastify, {
 import type { Logger } from 'pino';
 import { anonymous, type Viewer } from '../access/policy.ts';
 import type { Means } from '../api/context.ts';
-import { SweepbookError, systemCode } from '../errors.ts';
+import { badInput, SweepbookError, systemCode } from '../errors.ts';
 import { limitSetting, type Limits } from '../limits.ts';
+import { visible } from '../text.ts';
 import type { AddressOf } from './address.ts';
 import { bearerToken } from './authorization.ts';
 import { turnAway } from './connections.ts';
 import { httpStatus, retryAfter, toRefusal } from './errors.ts';
 import type { Gate, Ticket } from './gate.ts';
 import { InFlight, type Place } from './in-flight.ts';
+import { refuseUnroutable } from './unroutable.ts';
 
 /** Who asks, and how it is paid for. */
 export interface Caller {
@@ -60,6 +62,7 @@ export function makeApp(options: AppOptions): FastifyInstance {
     },
     clientErrorHandler: (error, socket) => refuseUnread(error, socket, limits),
     routerOptions: { maxParamLength: 1024 },
+    frameworkErrors: refuseUnroutable,
     forceCloseConnections: 'idle',
     genReqId: (request) => {
       const given = request.headers['x-request-id'];
@@ -74,7 +77,7 @@ export function makeApp(options: AppOptions): FastifyInstance {
   app.setNotFoundHandler((request, reply) =>
     reply.code(404).send({
       code: 'NOT_FOUND',
-      message: `nothing at ${request.url.slice(0, 200)}: there are /graphql, /graphiql, /export, /imports, /healthz, /readyz and /metrics`,
+      message: `nothing at ${visible(request.url.slice(0, 200))}: there are /graphql, /graphiql, /export, /imports, /healthz, /readyz and /metrics`,
       facts: {},
     }),
   );
@@ -90,6 +93,7 @@ function admitRequests(
   const places = new WeakMap<FastifyRequest, Place>();
   app.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);
+    demandHost(request.headers.host);
     demandFitting(request, limits);
     // Whoever watches over the server must not take it for dead because of others.
     if (request.routeOptions.url === '/healthz') return;
@@ -209,6 +213,12 @@ function refuseUnread(error: Error, socket: Socket, limits: Limits): void {
   } else {
     refused('400 Bad Request', 'this is no HTTP request');
   }
+}
+
+/** What is in no address cannot be where a request came to; what reads addresses further in would stumble over it. */
+function demandHost(host: string | undefined): void {
+  if (host === undefined || URL.canParse(`http://${host}/`)) return;
+  throw badInput('Host', host, 'the name or address of this server, and its port');
 }
 
 /** A body that tells its length is not even begun to be read. */

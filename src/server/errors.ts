@@ -1,6 +1,7 @@
 import { GraphQLError, type GraphQLFormattedError } from 'graphql';
 import { asRefusal, isPassing } from '../database/transaction.ts';
 import { errorCodes, messageOf, SweepbookError, type ErrorCode } from '../errors.ts';
+import { visible } from '../text.ts';
 
 export interface FaultLog {
   error(facts: object, message: string): void;
@@ -41,7 +42,11 @@ export function toGraphQL(
   if (cause === undefined || code !== undefined) {
     // Of GraphQL itself: a query that does not parse or fit the schema, a variable of the wrong form.
     const facts = error.extensions['facts'] ?? {};
-    return { message, ...place, extensions: { code: code ?? 'BAD_USER_INPUT', facts } };
+    return {
+      message: visible(message),
+      ...place,
+      extensions: { code: code ?? 'BAD_USER_INPUT', facts },
+    };
   }
   const refusal = toRefusal(cause, requestId, log);
   return {

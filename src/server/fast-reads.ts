@@ -20,6 +20,7 @@ import { lateArguments } from '../api/read-model.ts';
 import { NotReadable, readStatement } from '../api/read-statement.ts';
 import type { Given } from '../database/late.ts';
 import { writeStatement, type ReadPool, type WrittenStatement } from '../database/read-pool.ts';
+import { isKept } from '../text.ts';
 import { brokenOff, isPassing, postgresCode, unstorable } from '../database/transaction.ts';
 import { messageOf, SweepbookError } from '../errors.ts';
 import type { OpenStores } from '../storage/open.ts';
@@ -152,7 +153,7 @@ export class FastReads {
     const { coerced } = getVariableValues(this.complexity.schema, definitions, variables, {
       maxErrors: 1,
     });
-    if (!coerced || Object.values(coerced).some(hasNul)) return undefined;
+    if (!coerced || Object.values(coerced).some(isUnkept)) return undefined;
     const fields = this.complexity.demand({ document, variables, operationName });
     return { values: coerced, fields };
   }
@@ -251,7 +252,7 @@ function isForPlainRoad(error: unknown): boolean {
   return unstorable.has(postgresCode(error) ?? '');
 }
 
-const hasNul = (value: unknown) => typeof value === 'string' && value.includes('\0');
+const isUnkept = (value: unknown) => typeof value === 'string' && !isKept(value);
 
 function variableUses(document: DocumentNode): VariableUses {
   const late = new Set<string>();

@@ -29,6 +29,7 @@ import type { Introspection } from './introspection.ts';
 import { serveMetrics } from './metrics.ts';
 import { makeSchema } from './schema.ts';
 import { serveWebSockets, type ServedSockets } from './websocket.ts';
+import { wellFormed } from './well-formed.ts';
 
 export interface HttpOptions {
   readonly host: string;
@@ -54,7 +55,7 @@ export interface RunningServer {
 /** Starts listening; all roads in stand here. */
 export async function serveHttp(means: Means, options: HttpOptions): Promise<RunningServer> {
   const { log, limits } = options;
-  const schema = audited(guarded(makeSchema()));
+  const schema = audited(wellFormed(guarded(makeSchema())));
   const complexity = new Complexity(schema, limits);
   const apollo = makeApollo({ ...options, schema, complexity });
   await apollo.start();

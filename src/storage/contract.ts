@@ -157,6 +157,11 @@ export interface MassStore {
   sizeOf(key: string): Promise<number | undefined>;
   /** Removes what lies under a temporary key; refuses any other key. */
   removeTemporary(key: string): Promise<void>;
+  /**
+   * Removes a file for good, of which the caller knows that nothing counts on it. Only of stores that can, and only
+   * for what a cancelled import has brought: nothing else is ever removed from a store.
+   */
+  remove?(key: string): Promise<void>;
   /** Temporary keys that are there, with the record each belongs to. */
   listTemporary(): Promise<TemporaryFile[]>;
   /** The key of a place as a person or producer names it (path or key); BAD_USER_INPUT outside the store. */

@@ -222,8 +222,7 @@ export class DirectoryStore implements MassStore {
   /** link() never replaces anything, whatever two workers do at once. */
   private async linkOrRename(from: string, to: string): Promise<void> {
     try {
-      await link(from, to);
-      return;
+      return await link(from, to);
     } catch (error) {
       const code = systemCode(error);
       const there = await this.statOf(to);
@@ -249,6 +248,14 @@ export class DirectoryStore implements MassStore {
     await rm(this.temporaryPath(key), { force: true });
   }
 
+  async remove(key: string): Promise<void> {
+    await this.demandMounted();
+    const path = join(this.root, key);
+    if (!(await this.statOf(path))) return;
+    await this.demandInside(dirname(path));
+    await rm(path, { force: true });
+  }
+
   async listTemporary(): Promise<TemporaryFile[]> {
     await this.demandMounted();
     const names = await readdir(join(this.root, incoming));
@@ -257,11 +264,7 @@ export class DirectoryStore implements MassStore {
         const owner = ownerOf(`${incoming}/${name}`);
         const stat = owner && (await this.statOf(join(this.root, incoming, name)));
         if (!owner || !stat) return undefined;
-        return {
-          key: `${incoming}/${name}`,
-          ...owner,
-          changedAt: stat.mtime,
-        };
+        return { key: `${incoming}/${name}`, ...owner, changedAt: stat.mtime };
       }),
     );
     return found.filter((file) => file !== undefined);
@@ -284,8 +287,7 @@ export class DirectoryStore implements MassStore {
     const key = relative(root, join(folder, basename(path)));
     const stat = await this.statOf(join(root, key));
     if (!stat?.isFile()) throw outside(`no such file in store ${this.name}`);
-    const isOurs = key.startsWith('.') && !ownerOf(key);
-    if (isOurs) throw outside(`no such file in store ${this.name}`);
+    if (key.startsWith('.') && !ownerOf(key)) throw outside(`no such file in store ${this.name}`);
     return key;
   }
 
@@ -326,8 +328,7 @@ export class DirectoryStore implements MassStore {
   }
 
   private unavailable(error: unknown): SweepbookError {
-    const code = systemCode(error);
-    const isFull = code === 'ENOSPC' || code === 'EDQUOT';
+    const isFull = ['ENOSPC', 'EDQUOT'].includes(systemCode(error) ?? '');
     return new SweepbookError(
       isFull ? 'NO_SPACE' : 'STORE_UNAVAILABLE',
       isFull

@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { SweepbookError } from '../errors.ts';
 import type { Expected } from './contract.ts';
 import { syncFolder } from './copy-file.ts';
+import { fetchOverXrootd } from './fetch-root.ts';
 import { diskFault, fetchOverHttp, fetchPath, type Allow, type Fetching } from './fetch-url.ts';
-import { readableAt, type ImportSource } from './import-sources.ts';
+import { readableAt, type ImportSource, type XrootdClient } from './import-sources.ts';
 import { judge } from './judge.ts';
 import { give, makeFolderBelow } from './place-file.ts';
 import { readBack, statOf } from './read-back.ts';
@@ -13,6 +14,7 @@ import { readSecret } from './secrets.ts';
 export interface ImportFetch {
   readonly source: ImportSource;
   readonly area: string;
+  readonly xrootd: XrootdClient;
   readonly lfn: string;
   readonly expected: Expected;
   readonly urls: readonly string[];
@@ -136,7 +138,7 @@ async function fetchFromAny(
 }
 
 async function fetchOne(
-  { source, expected, signal, onProgress }: ImportFetch,
+  { source, xrootd, expected, signal, onProgress }: ImportFetch,
   url: string,
   part: string,
 ): Promise<void> {
@@ -154,11 +156,7 @@ async function fetchOne(
   } else if (place.kind === 'http') {
     await fetchOverHttp(place.place, part, allowedBy(source), ask);
   } else {
-    throw new SweepbookError(
-      'SOURCE_UNREADABLE',
-      `${url}: this program does not read root:// itself; have ${source.site} give an http(s) address of the same door`,
-      { url },
-    );
+    await fetchOverXrootd({ ...place, site: source.site }, part, xrootd, ask);
   }
   const answer = await readBack(part, { signal });
   const doubt = judge(expected, answer);

@@ -93,7 +93,7 @@ export async function fetchPath(
 const openPart = (part: string) => open(part, constants.O_RDWR | constants.O_CREAT, 0o644);
 
 /** What is here of it; a part that is too long is none. */
-async function partSize(to: FileHandle, sizeBytes: number): Promise<number> {
+export async function partSize(to: FileHandle, sizeBytes: number): Promise<number> {
   const { size } = await to.stat();
   if (size <= sizeBytes) return size;
   await to.truncate(0);

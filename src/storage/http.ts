@@ -44,7 +44,7 @@ export async function askOverHttp(store: string, ask: HttpAsk): Promise<HttpAnsw
       const answer = await once(url, headers, ask, signal);
       const to = answer.headers.location;
       if (![301, 302, 307, 308].includes(answer.status) || to === undefined || hop === 3)
-        return answer;
+        return withoutOurSecret(answer, ask.headers?.['authorization']);
       const next = new URL(to, url);
       if (next.host !== url.host) headers = withoutCredentials(headers);
       url = next;
@@ -61,6 +61,22 @@ export async function askOverHttp(store: string, ask: HttpAsk): Promise<HttpAnsw
       { cause: error },
     );
   }
+}
+
+/** Some doors tell in their answers what they were asked with, and answers are logged, kept and shown. */
+function withoutOurSecret(answer: HttpAnswer, authorization: string | undefined): HttpAnswer {
+  const secret = authorization?.split(' ')[1];
+  if (!secret) return answer;
+  const hidden = (text: string) => text.replaceAll(secret, '***');
+  const headers = Object.entries(answer.headers).map(([name, value]) => [
+    name,
+    typeof value === 'string' ? hidden(value) : value?.map(hidden),
+  ]);
+  return {
+    ...answer,
+    text: hidden(answer.text),
+    headers: Object.fromEntries(headers) as IncomingHttpHeaders,
+  };
 }
 
 const hostOf = (url: string) => new URL(url).host;

@@ -1,8 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { parseDocument } from 'yaml';
 import { z } from 'zod';
-import { messageOf, SweepbookError, systemCode } from '../errors.ts';
+import { SweepbookError } from '../errors.ts';
+import { readYamlFile } from '../yaml-file.ts';
 import { readPublicKey, readSigner, type KnownKey, type Signer } from './ed25519.ts';
 import { secret, type Secret } from './secrets.ts';
 
@@ -10,6 +9,8 @@ import { secret, type Secret } from './secrets.ts';
 export interface ReadableFrom {
   readonly prefix: string;
   readonly token: Secret | undefined;
+  /** Of an XRootD door: it may send readers on to whatever server it likes. */
+  readonly redirects: boolean;
 }
 
 /** A site that this one imports from. */
@@ -23,12 +24,19 @@ export interface ImportSource {
   readonly read: readonly ReadableFrom[];
 }
 
+/** The native tools that read root:// addresses. */
+export interface XrootdClient {
+  readonly xrdcp: string;
+  readonly xrdfs: string;
+}
+
 /** Where imports come from and go to. */
 export interface ImportSettings {
   /** Folder of this host where what is fetched is put. */
   readonly area: string;
   /** The volume that it is, in incidents and in lists of replicas. */
   readonly volume: string;
+  readonly xrootd: XrootdClient;
   readonly sources: ReadonlyMap<string, ImportSource>;
 }
 
@@ -38,13 +46,16 @@ const address = z
 const prefix = z
   .string()
   .regex(
-    /^(https?:\/\/[^/?#@\s]+\/[^?#\s]*|root:\/\/[^/?#@\s]+\/[^?#\s]*|\/[^\0\n]*)$/,
-    'http(s)://host/…, root://host/… or an absolute folder',
+    /^((https?|x?roots?):\/\/[^/?#@\s]+\/[^?#\s]*|\/[^\0\n]*)$/,
+    'http(s)://host/…, root(s)://host/… or an absolute folder',
   );
 
 const importFile = z.strictObject({
   area: z.string().startsWith('/'),
   volume: z.string().min(1).max(255).default('imports'),
+  /** The native tools, if they are not in PATH. */
+  xrdcp: z.string().min(1).default('xrdcp'),
+  xrdfs: z.string().min(1).default('xrdfs'),
   sources: z
     .array(
       z.strictObject({
@@ -53,7 +64,16 @@ const importFile = z.strictObject({
         token: secret.optional(),
         keys: z.array(z.string().min(1)).max(20).default([]),
         read: z
-          .array(z.union([prefix, z.strictObject({ from: prefix, token: secret.optional() })]))
+          .array(
+            z.union([
+              prefix,
+              z.strictObject({
+                from: prefix,
+                token: secret.optional(),
+                redirects: z.boolean().default(false),
+              }),
+            ]),
+          )
           .max(100)
           .default([]),
       }),
@@ -61,22 +81,13 @@ const importFile = z.strictObject({
     .max(1000),
 });
 
-const mostFileBytes = 1024 * 1024;
-
 /** The import file (YAML): from where, to where. BAD_USER_INPUT names the field; keys are read once, tokens each time. */
 function readImportFile(path: string): ImportSettings {
-  const refuse = (why: string) =>
-    new SweepbookError('BAD_USER_INPUT', `import file ${path}: ${why}`, { path });
-  const given = importFile.safeParse(parsed(path, refuse));
-  if (!given.success) {
-    const faults = given.error.issues.slice(0, 20);
-    throw refuse(
-      faults.map((issue) => `${issue.path.join('.') || 'the file'}: ${issue.message}`).join('; '),
-    );
-  }
-  const { area, volume } = given.data;
+  const file = { path, what: 'import file', setting: 'SWEEPBOOK_IMPORT_FROM' };
+  const { value, refuse } = readYamlFile(file, importFile);
+  const { area, volume, xrdcp, xrdfs } = value;
   const sources = new Map<string, ImportSource>();
-  for (const source of given.data.sources) {
+  for (const source of value.sources) {
     if (sources.has(source.site)) throw refuse(`two sources are called ${source.site}`);
     sources.set(source.site, {
       site: source.site,
@@ -85,35 +96,12 @@ function readImportFile(path: string): ImportSettings {
       keys: source.keys.map((key) => readPublicKey(resolve(dirname(path), key))),
       read: source.read.map((from) =>
         typeof from === 'string'
-          ? { prefix: from, token: undefined }
-          : { prefix: from.from, token: from.token },
+          ? { prefix: from, token: undefined, redirects: false }
+          : { prefix: from.from, token: from.token, redirects: from.redirects },
       ),
     });
   }
-  return { area: resolve(area), volume, sources };
-}
-
-function parsed(path: string, refuse: (why: string) => SweepbookError): unknown {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new SweepbookError(
-      'NOT_FOUND',
-      `import file ${path} cannot be read (${systemCode(error)}): look at SWEEPBOOK_IMPORT_FROM`,
-      { path },
-      { cause: error },
-    );
-  }
-  if (text.length > mostFileBytes) throw refuse('it has more than 1 MiB');
-  const document = parseDocument(text);
-  const fault = document.errors[0];
-  if (fault) throw refuse(fault.message);
-  try {
-    return document.toJS({ maxAliasCount: 0 });
-  } catch (error) {
-    throw refuse(messageOf(error));
-  }
+  return { area: resolve(area), volume, xrootd: { xrdcp, xrdfs }, sources };
 }
 
 /** What this process knows of other sites. */
@@ -155,6 +143,7 @@ export interface Readable {
   /** For a path: the folder that it must really lie in. */
   readonly root: string;
   readonly token: Secret | undefined;
+  readonly redirects: boolean;
 }
 
 /** A path, or what a file: address names; undefined = another kind of address. */
@@ -170,35 +159,52 @@ function pathOf(url: string): string | undefined {
 }
 
 /**
+ * An address as it is compared. XRootD takes names as they are written: such an address is kept so, and one that could
+ * be read in two ways is none.
+ */
+function addressOf(url: string): { readonly asked: URL; readonly place: string } | undefined {
+  if (!URL.canParse(url)) return undefined;
+  const root = /^x?(roots?:\/\/)([^/]+?)(?::1094)?(\/.*)$/s.exec(url);
+  if (!root) {
+    const asked = new URL(url);
+    return /^https?:$/.test(asked.protocol) ? { asked, place: asked.href } : undefined;
+  }
+  const [, scheme = '', host = '', path = ''] = root;
+  if (/[\p{Cc}?#\\]/u.test(url) || /\/\.\.?(\/|$)/.test(path)) return undefined;
+  return { asked: new URL(scheme + host + path), place: url.replace(/^x/, '') };
+}
+
+/**
  * Whether a source lets us read there: same scheme and host, and below the path that is named, by whole segments.
  * Manifests and redirects are strangers; whatever is not named is not touched. undefined = it is not.
  */
 export function readableAt(source: ImportSource, url: string): Readable | undefined {
   const path = pathOf(url);
-  for (const { prefix: from, token } of source.read) {
+  const wanted = path === undefined ? addressOf(url) : undefined;
+  for (const { prefix: from, token, redirects } of source.read) {
     if (path !== undefined) {
       if (!from.startsWith('/') || path.includes('\0')) continue;
       const root = resolve(from);
       const place = resolve(path);
       if (place.startsWith(root === '/' ? '/' : `${root}/`))
-        return { place, kind: 'path', root, token };
+        return { place, kind: 'path', root, token, redirects };
       continue;
     }
-    if (from.startsWith('/') || !URL.canParse(url)) continue;
-    const wanted = new URL(url);
-    const allowed = new URL(from);
+    const allowed = from.startsWith('/') ? undefined : addressOf(from)?.asked;
+    if (!wanted || !allowed) continue;
+    const { asked, place } = wanted;
     const isThere =
-      wanted.protocol === allowed.protocol &&
-      wanted.host === allowed.host &&
-      wanted.username === '' &&
-      wanted.password === '' &&
+      asked.protocol === allowed.protocol &&
+      asked.host === allowed.host &&
+      asked.username === '' &&
+      asked.password === '' &&
       // An escaped "/" or "." may become one behind the door.
-      !/%(2f|2e|5c|00)/i.test(wanted.pathname) &&
-      !/\/\.\.?(\/|$)/.test(wanted.pathname) &&
-      wanted.pathname.startsWith(allowed.pathname.replace(/\/?$/, '/'));
+      !/%(2f|2e|5c|00)/i.test(asked.pathname) &&
+      !/\/\.\.?(\/|$)/.test(asked.pathname) &&
+      asked.pathname.startsWith(allowed.pathname.replace(/\/?$/, '/'));
     if (!isThere) continue;
-    const kind = wanted.protocol === 'root:' ? 'root' : 'http';
-    return { place: wanted.href, kind, root: '', token };
+    const kind = /^roots?:$/.test(asked.protocol) ? 'root' : 'http';
+    return { place, kind, root: '', token, redirects };
   }
   return undefined;
 }

@@ -1,8 +1,8 @@
-import { mkdir, open, rename, rm, symlink, writeFile } from 'node:fs/promises';
-import { extname, join } from 'node:path';
+import { mkdir, open, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { SweepbookError } from '../errors.ts';
 import { hashFile, type Checksums } from './bytes.ts';
-import { stampOf } from './check-source.ts';
+import { openSource, stampOf, withNames, type OpenSource } from './check-source.ts';
 import type { PublishSettings } from './publish-settings.ts';
 import { runTool, type ToolAnswer } from './run-tool.ts';
 import { statOf } from './read-back.ts';
@@ -12,8 +12,6 @@ export interface CompositeInput {
   readonly id: number;
   /** As the user named it. */
   readonly given: string;
-  /** Without symbolic links. */
-  readonly path: string;
   readonly name: string;
   readonly sizeBytes: number;
   readonly sha256: string;
@@ -27,6 +25,8 @@ export interface MadeComposite extends Checksums {
 }
 
 interface Making {
+  /** Inputs lie below these. */
+  readonly roots: readonly string[];
   readonly signal: AbortSignal;
   readonly onProgress: (bytes: number) => void;
   /** Of this attempt alone. */
@@ -39,14 +39,24 @@ interface Making {
 const modifiedAt = (stamp: string) =>
   new Date(Number(BigInt(stamp.split(':')[3] ?? 0) / 1_000_000n));
 
-async function demandUnchanged(inputs: readonly CompositeInput[]): Promise<void> {
-  for (const { given, path, stamp } of inputs) {
-    if ((await stampOf(path).catch(() => undefined)) === stamp) continue;
-    throw new SweepbookError(
-      'SOURCE_CHANGED',
-      `${given} has changed since it was checked: leave it alone until it is published`,
-      { path: given },
-    );
+async function demandUnchanged(source: OpenSource, { stamp }: CompositeInput): Promise<void> {
+  if ((await stampOf(source)) === stamp) return;
+  throw new SweepbookError(
+    'SOURCE_CHANGED',
+    `${source.given} has changed since it was checked: leave it alone until it is published`,
+    { path: source.given },
+  );
+}
+
+/** The very file that was checked, open. */
+async function openChecked(roots: readonly string[], input: CompositeInput): Promise<OpenSource> {
+  const source = await openSource(roots, input.given);
+  try {
+    await demandUnchanged(source, input);
+    return source;
+  } catch (error) {
+    await source.handle.close();
+    throw error;
   }
 }
 
@@ -54,11 +64,16 @@ async function demandUnchanged(inputs: readonly CompositeInput[]): Promise<void>
 async function makeArchive(
   temporary: string,
   inputs: readonly CompositeInput[],
-  { signal, onProgress }: Making,
+  { roots, signal, onProgress }: Making,
 ): Promise<Checksums & { offsets: Map<number, number>; index: string }> {
   const sums = await writeTar(
     temporary,
-    inputs.map((input) => ({ ...input, modifiedAt: modifiedAt(input.stamp) })),
+    inputs.map((input) => ({
+      ...input,
+      open: async () => (await openChecked(roots, input)).handle,
+      path: input.given,
+      modifiedAt: modifiedAt(input.stamp),
+    })),
     { signal, onProgress: (bytes) => onProgress(bytes / 2) },
   );
   const members = await readTar(temporary, {
@@ -99,33 +114,26 @@ async function runSiteTool(
   }
 }
 
-/**
- * The tool of the site is given names of ours, which lead to the files: no name of a user is ever taken for an option,
- * a pattern, a list or an address.
- */
+/** The tool of the site gets the files that were checked, under names of ours. */
 async function runMerge(
   { argv, seconds }: NonNullable<PublishSettings['merge']>,
   temporary: string,
   inputs: readonly CompositeInput[],
-  { folder, name, signal }: Making,
+  { roots, folder, name, signal }: Making,
 ): Promise<void> {
-  const links = join(folder, `.in-${name}`);
-  await rm(links, { recursive: true, force: true });
-  await mkdir(links);
-  const named = await Promise.all(
-    inputs.map(async ({ path }, at) => {
-      const given = extname(path);
-      const extension = /^\.[A-Za-z0-9]{1,10}$/.test(given) ? given : '';
-      const link = join(links, `${String(at + 1).padStart(6, '0')}${extension}`);
-      await symlink(path, link);
-      return link;
-    }),
-  );
-  const filled = argv.flatMap((part) =>
-    part === '{inputs}' ? named : [part.replaceAll('{output}', () => temporary)],
-  ) as [string, ...string[]];
+  const sources: OpenSource[] = [];
   try {
-    const answer = await runSiteTool(filled, seconds, signal);
+    for (const input of inputs) sources.push(await openChecked(roots, input));
+    const answer = await withNames(join(folder, `.in-${name}`), sources, (names) => {
+      const filled = argv.flatMap((part) =>
+        part === '{inputs}' ? names : [part.replaceAll('{output}', () => temporary)],
+      ) as [string, ...string[]];
+      return runSiteTool(filled, seconds, signal);
+    });
+    for (const [at, input] of inputs.entries()) {
+      const source = sources[at];
+      if (source) await demandUnchanged(source, input);
+    }
     if (answer.code === 0) return;
     const words = `${answer.stderr} ${answer.stdout}`.replaceAll(/\s+/g, ' ').trim().slice(-500);
     throw new SweepbookError(
@@ -134,7 +142,7 @@ async function runMerge(
       { first: inputs[0]?.given },
     );
   } finally {
-    await rm(links, { recursive: true, force: true });
+    await Promise.all(sources.map(({ handle }) => handle.close()));
   }
 }
 
@@ -161,7 +169,6 @@ export async function makeComposite(
   const temporary = join(folder, `.part-${name}`);
   await mkdir(folder, { recursive: true });
   await rm(temporary, { force: true });
-  await demandUnchanged(inputs);
   if (!merge) {
     const { index, offsets, ...sums } = await makeArchive(temporary, inputs, making);
     await writeFile(indexPath(path), index, { flush: true });
@@ -169,7 +176,6 @@ export async function makeComposite(
     return { ...sums, path, offsets };
   }
   await runMerge(merge, temporary, inputs, making);
-  await demandUnchanged(inputs);
   if (!((await statOf(temporary))?.size ?? 0)) {
     throw new SweepbookError(
       'MERGE_FAILED',
@@ -180,26 +186,4 @@ export async function makeComposite(
   const sums = await hashFile(temporary, making);
   await rename(temporary, path);
   return { ...sums, path, offsets: new Map() };
-}
-
-/** How many events a file has, as the tool of the site says; null = nobody says. EVENT_COUNT_MISMATCH: it does not. */
-export async function countEvents(
-  { countEvents: counter }: PublishSettings,
-  path: string,
-  signal: AbortSignal | undefined,
-): Promise<number | null> {
-  if (!counter) return null;
-  const argv = counter.argv.map((part) => part.replaceAll('{file}', () => path)) as [
-    string,
-    ...string[],
-  ];
-  const answer = await runSiteTool(argv, counter.seconds, signal);
-  const said = answer.stdout.trim();
-  if (answer.code === 0 && /^\d{1,15}$/.test(said)) return Number(said);
-  const words = `${said} ${answer.stderr}`.replaceAll(/\s+/g, ' ').trim().slice(0, 300);
-  throw new SweepbookError(
-    'EVENT_COUNT_MISMATCH',
-    `${path}: its events cannot be counted (${argv[0]}, exit code ${answer.code}: ${words || 'it said nothing'})`,
-    { path },
-  );
 }

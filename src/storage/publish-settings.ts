@@ -50,13 +50,22 @@ const publishFile = z.strictObject({
       seconds: z.number().int().min(1).max(604_800).default(21_600),
     })
     .optional(),
-  /** Prints the number of events of {file}, and nothing else. Unset = the user's word is taken, if there is one. */
+  /** How events are counted; what is not counted so has those that the user tells. */
   countEvents: z
     .strictObject({
-      argv: argv.refine((list) => within(list, '{file}'), '"{file}" stands in one of the words'),
+      /** Prints the number of events of {file}, and nothing else. Unset = ROOT files tell theirs. */
+      argv: argv
+        .refine((list) => within(list, '{file}'), '"{file}" stands in one of the words')
+        .optional(),
+      /** The tree of ROOT files that counts, where the user names none. */
+      tree: z.string().min(1).max(1000).optional(),
       seconds: z.number().int().min(1).max(86_400).default(600),
     })
-    .optional(),
+    .refine(
+      ({ argv: words, tree }) => words === undefined || tree === undefined,
+      'argv or tree: a command counts in its own way',
+    )
+    .default({ seconds: 600 }),
   compositeBytes: bytes.default(10e9),
   approval: z.boolean().default(false),
   quota: z

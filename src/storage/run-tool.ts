@@ -32,6 +32,13 @@ export interface ToolAnswer {
 const mostTextBytes = 64 * 1024;
 const killAfterMs = 2000;
 
+/** Nothing of our environment goes to a tool but this. */
+export const toolEnvironment = (): NodeJS.ProcessEnv => ({
+  PATH: process.env['PATH'],
+  HOME: process.env['HOME'],
+  LC_ALL: 'C',
+});
+
 /**
  * Runs a store's own tool. STORE_UNAVAILABLE when it is not installed or did not end in time. An exit code is
  * returned, not believed.
@@ -43,7 +50,7 @@ export async function runTool(store: string, run: ToolRun): Promise<ToolAnswer> 
     stdio: [run.stdin ?? 'pipe', run.stdout ?? 'pipe', 'pipe'],
     // Its own group, so that what it started ends with it.
     detached: true,
-    env: { PATH: process.env['PATH'], HOME: process.env['HOME'], LC_ALL: 'C', ...run.env },
+    env: { ...toolEnvironment(), ...run.env },
   });
   let isLate = false;
   const kill = (signal: NodeJS.Signals) => {

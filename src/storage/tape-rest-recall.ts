@@ -8,8 +8,16 @@ import {
 } from './contract.ts';
 import type { WebDav } from './webdav.ts';
 
-const made = z.object({ requestId: z.string().min(1).max(1000) });
+// It becomes a part of a path: a dot or two would be another path.
+const made = z.object({
+  requestId: z
+    .string()
+    .regex(/^(?!\.{1,2}$)/)
+    .min(1)
+    .max(1000),
+});
 const progress = z.object({
+  id: z.coerce.string().nullish(),
   files: z.array(
     z.object({
       path: z.string(),
@@ -22,8 +30,8 @@ const progress = z.object({
 });
 
 /**
- * The states of the API. onDisk alone, or COMPLETED, is not enough beside an error; a word that is not known says
- * nothing, and is asked again.
+ * The states of the API. onDisk alone, or COMPLETED, is not enough beside an error; COMPLETED beside onDisk: false, or
+ * a word that is not known, says nothing, and is asked again.
  */
 const stateOfWord: Readonly<Record<string, RecallAnswer['state']>> = {
   SUBMITTED: 'WAITING',
@@ -54,7 +62,7 @@ export class TapeRestRecall implements Recalling {
     const asked = [...pathsOf(this.root, keys.slice(0, mostKeysPerQuestion)).keys()];
     const files = asked.map((path) => ({ path, diskLifetime: `PT${lifetimeSeconds}S` }));
     const answer = await this.call('POST', 'stage', { files }, options);
-    const read = made.safeParse(parsed(answer.text)).data;
+    const read = answer.isCut ? undefined : made.safeParse(parsed(answer.text)).data;
     if (![200, 201].includes(answer.status) || !read) throw this.refused('POST stage', answer);
     return read.requestId;
   }
@@ -70,7 +78,8 @@ export class TapeRestRecall implements Recalling {
     const answer = await this.call('GET', road, undefined, options);
     if (answer.status === 404 || answer.status === 410) return undefined;
     const read = answer.isCut ? undefined : progress.safeParse(parsed(answer.text)).data;
-    if (answer.status !== 200 || !read) throw this.refused(`GET ${road}`, answer);
+    const isOfAnother = read?.id != null && read.id !== id;
+    if (answer.status !== 200 || !read || isOfAnother) throw this.refused(`GET ${road}`, answer);
     const byPath = pathsOf(this.root, keys);
     const found = new Map<string, RecallAnswer>();
     const contradicted = new Set<string>();
@@ -128,7 +137,8 @@ function stateOf(
 ): RecallAnswer['state'] | undefined {
   if (file.state != null) {
     const state = stateOfWord[file.state];
-    return state === 'ONLINE' && file.error ? 'FAILED' : state;
+    if (state === 'ONLINE' && file.error) return 'FAILED';
+    return state === 'ONLINE' && file.onDisk === false ? undefined : state;
   }
   if (file.error) return 'FAILED';
   if (file.onDisk == null) return undefined;

@@ -33,7 +33,7 @@ export interface XrootdAnswer extends ToolAnswer {
 
 export interface XrootdRun extends Pick<
   ToolRun,
-  'signal' | 'input' | 'stdin' | 'stdout' | 'onOutput'
+  'signal' | 'input' | 'stdin' | 'stdout' | 'onOutput' | 'env'
 > {
   /** How long it may take; unset = as long as a question may. */
   readonly deadlineMs?: number;
@@ -65,6 +65,7 @@ export async function runXrootd(
       XRD_METALINKPROCESSING: '0',
       TZ: 'UTC',
       ...(tools.tokenFile === undefined ? {} : { BEARER_TOKEN_FILE: tools.tokenFile }),
+      ...run.env,
     },
   });
   // The server's words end with a null byte.

@@ -8,6 +8,7 @@ import { badInput, shown, SweepbookError } from '../errors.ts';
 import { findFile } from '../files/files.queries.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { checkAfterReport, type SuspicionState } from './suspicions.rules.ts';
+import { isLine } from '../text.ts';
 
 export interface ReadFailure {
   readonly lfn: string;
@@ -78,8 +79,7 @@ export async function reportReadFailure(
 
 function checked({ lfn, url, error, job }: ReadFailure): ReadFailure {
   const said = error.trim();
-  // eslint-disable-next-line no-control-regex
-  if (!/^[^\u0000-\u001f\u007f]+$/.test(job) || job.length > longest.job) {
+  if (job === '' || job.length > longest.job || !isLine(job)) {
     throw badInput('job', job, `the id of the job, 1 to ${longest.job} printable characters`);
   }
   if (said === '' || said.includes('\0')) {

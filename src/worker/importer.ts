@@ -1,4 +1,5 @@
 import { mkdir, rm, stat } from 'node:fs/promises';
+import { listMassStores } from '../backups/mass-stores.service.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import { messageOf, SweepbookError } from '../errors.ts';
@@ -25,6 +26,8 @@ import {
   partFolder,
   removeBrought,
 } from '../storage/fetch-import.ts';
+import type { MassStore } from '../storage/contract.ts';
+import type { OpenStores } from '../storage/open.ts';
 import { sourceOf, type ImportSettings } from '../storage/import-sources.ts';
 import { LeasedWork, stopped } from './leased-work.ts';
 import type { WorkerLog } from './log.ts';
@@ -32,6 +35,7 @@ import type { WorkerLog } from './log.ts';
 export interface ImportOptions {
   readonly db: Db;
   readonly jobs: JobQueue;
+  readonly stores: OpenStores;
   readonly imports: ImportSettings;
   readonly log: WorkerLog;
   /** As it stands in events. */
@@ -53,6 +57,7 @@ interface InHand {
 
 const pollMs = 1000;
 const tidyMs = 3_600_000;
+const removeAgainMs = 60_000;
 
 /**
  * Fetches what imports wait for, moves imports on, and removes what cancelled ones brought. Its work is in the tables:
@@ -63,6 +68,7 @@ export class ImportWorker {
   private readonly leased: LeasedWork<InHand>;
   private advanceAt = 0;
   private tidyAt = 0;
+  private removeAt = 0;
 
   constructor(options: ImportOptions) {
     this.o = options;
@@ -130,6 +136,7 @@ export class ImportWorker {
         ...claim,
         source: sourceOf(imports, claim.sourceSite),
         area: imports.area,
+        xrootd: imports.xrootd,
         signal: abort.signal,
         onProgress: (bytes) => (item.bytes = bytes),
         announce: (place) => announcePlacing(db, claim, place),
@@ -162,18 +169,37 @@ export class ImportWorker {
     }
   }
 
-  /** Removes from disk what cancelled imports brought, and parts that nobody goes on with. */
+  /** Removes what cancelled imports brought, and parts that nobody goes on with. */
   private async cleanUp(): Promise<number> {
     const { db, imports } = this.o;
-    const brought = await broughtByCancelled(db, 200);
+    if (Date.now() < this.removeAt) return 0;
+    const isNothing = (await broughtByCancelled(db, [], 1)).length === 0;
+    const stores = isNothing ? new Map<number, MassStore>() : await this.removing();
+    const ids = [...stores.keys()];
+    const brought = isNothing ? [] : await broughtByCancelled(db, ids, 200);
     const gone: number[] = [];
-    for (const file of brought) {
-      if (await giveUpBrought(db, file)) await removeBrought(imports.area, file.path);
-      gone.push(file.id);
+    try {
+      for (const file of brought) {
+        const { isKept, copies } = await giveUpBrought(db, file, ids);
+        if (!isKept) await removeBrought(imports.area, file.path);
+        for (const { storeId, key } of copies) await stores.get(storeId)?.remove?.(key);
+        gone.push(file.id);
+      }
+    } catch (error) {
+      // A store that is away from here, for one: later, or by another worker.
+      this.removeAt = Date.now() + removeAgainMs;
+      this.o.log.warn({ error: messageOf(error) }, 'import: not all can be removed now');
     }
     if (gone.length > 0) await forgetBrought(db, gone);
     if (gone.length > 0 || Date.now() - this.tidyAt > tidyMs) await this.tidyParts();
     return gone.length;
+  }
+
+  /** Stores that can remove a file, by their number. */
+  private async removing(): Promise<Map<number, MassStore>> {
+    const rows = (await listMassStores(this.o.db)).filter((row) => row.isConfigured);
+    const stores = rows.map((row) => [row.id, this.o.stores.of(row)] as const);
+    return new Map(stores.filter(([, store]) => store.remove !== undefined));
   }
 
   private async tidyParts(): Promise<void> {

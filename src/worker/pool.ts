@@ -161,25 +161,29 @@ export class PoolWorker {
   }
 
   private async evict(pool: PoolRow): Promise<number> {
-    const { db, log, name, onChange } = this.o;
+    const { db, log, name, leaseSeconds, onChange } = this.o;
     const claimedAt = performance.now();
-    const due = await claimEvictions(db, pool.id, name, mostEvictions);
+    const due = await claimEvictions(db, pool.id, name, leaseSeconds, mostEvictions);
     const gone = [];
+    let seen = 0;
     for (const item of due) {
       // Late, somebody else has it, and the file may be there anew.
-      if (!evictionIsMine(claimedAt)) break;
+      if (!evictionIsMine(claimedAt, leaseSeconds)) break;
+      seen++;
       try {
         await removeFromPool(pool, item.path);
         gone.push(item);
       } catch (error) {
+        // Tried again when its lease is over.
         log.warn({ path: item.path, error: messageOf(error) }, 'pool: will be removed later');
       }
     }
-    await recordEvicted(db, pool.id, name, gone);
+    const left = due.slice(seen);
+    await recordEvicted(db, pool.id, name, gone, left);
     if (gone.length > 0) {
       log.info({ pool: pool.name, count: gone.length }, 'pool: copies made room');
       onChange();
     }
-    return gone.length;
+    return gone.length + left.length;
   }
 }

@@ -17,9 +17,11 @@ import {
   type FileToCheck,
   type WorkClaim,
 } from '../publications/work.service.ts';
-import { checkSource, realSource } from '../storage/check-source.ts';
-import { countEvents, makeComposite } from '../storage/make-composite.ts';
+import { countEvents } from '../formats/event-count.ts';
+import { checkSource, withNames, withOpened, type OpenSource } from '../storage/check-source.ts';
+import { makeComposite } from '../storage/make-composite.ts';
 import { rootsOf, type PublishSettings } from '../storage/publish-settings.ts';
+import { toolEnvironment } from '../storage/run-tool.ts';
 
 export interface PublishMeans {
   readonly db: Db;
@@ -57,12 +59,15 @@ async function checkFile(
 ): Promise<FileFinding> {
   const before = work.bytes;
   try {
-    const { path, ...found } = await checkSource(rootsOf(publish, work.claim.requestedBy), given, {
-      signal: work.signal,
-      onProgress: (bytes) => (work.bytes = before + bytes),
-    });
+    const roots = rootsOf(publish, work.claim.requestedBy);
+    const { found, counted } = await withOpened(roots, given, async (source) => ({
+      found: await checkSource(source, {
+        signal: work.signal,
+        onProgress: (bytes) => (work.bytes = before + bytes),
+      }),
+      counted: await countSource(publish, source, work),
+    }));
     work.bytes = before + found.sizeBytes;
-    const counted = await countEvents(publish, path, work.signal);
     if (counted !== null && toldEvents !== null && counted !== toldEvents) {
       throw new SweepbookError(
         'EVENT_COUNT_MISMATCH',
@@ -75,6 +80,66 @@ async function checkFile(
     // A fault of this file; what is none of it is tried again.
     if (!(error instanceof SweepbookError) || error.code === 'UNAVAILABLE') throw error;
     return { id, code: error.code, fault: error.message };
+  }
+}
+
+const attemptFolder = ({ area }: PublishSettings, { id, attempt }: WorkClaim): string =>
+  join(area, `p${id}`, `a${attempt}`);
+
+function countPath(
+  { countEvents: { argv, tree, seconds } }: PublishSettings,
+  path: string,
+  { claim, signal }: PublishWork,
+  name?: string,
+): Promise<{ readonly events: number | null }> {
+  const env = toolEnvironment();
+  return countEvents(path, {
+    command: argv,
+    tree: claim.treeName ?? tree,
+    seconds,
+    env,
+    name,
+    signal,
+  });
+}
+
+/**
+ * The events of a user's file, by the command of the site or as a ROOT file tells them; null = nobody says. That
+ * a file has no tree, or several, is no fault of one that only goes into an archive, unless the user named the tree.
+ */
+async function countSource(
+  publish: PublishSettings,
+  source: OpenSource,
+  work: PublishWork,
+): Promise<number | null> {
+  const { claim } = work;
+  if (publish.countEvents.argv) {
+    const folder = join(attemptFolder(publish, claim), '.count');
+    return withNames(folder, [source], async ([name = '']) => {
+      return (await countPath(publish, name, work, source.given)).events;
+    });
+  }
+  try {
+    return (await countPath(publish, source.place, work, source.given)).events;
+  } catch (error) {
+    const isUnclear = error instanceof SweepbookError && error.code === 'BAD_USER_INPUT';
+    if (isUnclear && !publish.merge && claim.treeName === null) return null;
+    throw error;
+  }
+}
+
+/** What a tool made is counted as what went in was. MERGE_FAILED when it cannot be. */
+async function countMerged(
+  publish: PublishSettings,
+  { path, lfn }: { path: string; lfn: string },
+  work: PublishWork,
+): Promise<number | null> {
+  try {
+    return (await countPath(publish, path, work, basename(lfn))).events;
+  } catch (error) {
+    if (!(error instanceof SweepbookError) || error.code === 'UNAVAILABLE') throw error;
+    const why = `what ${publish.merge?.argv[0]} made cannot be counted: ${error.message}`;
+    throw new SweepbookError('MERGE_FAILED', why, {}, { cause: error });
   }
 }
 
@@ -96,16 +161,10 @@ async function mergeOne(
   const { claim, signal } = work;
   const before = work.bytes;
   const planned = await inputsOf(db, claim, number);
-  const roots = rootsOf(publish, claim.requestedBy);
-  const inputs = await Promise.all(
-    planned.map(async (input) => ({
-      ...input,
-      given: input.path,
-      path: await realSource(roots, input.path),
-    })),
-  );
+  const inputs = planned.map((input) => ({ ...input, given: input.path }));
   const made = await makeComposite(publish.merge, inputs, {
-    folder: join(publish.area, `p${claim.id}`, `a${claim.attempt}`),
+    roots: rootsOf(publish, claim.requestedBy),
+    folder: attemptFolder(publish, claim),
     name: basename(lfn),
     signal,
     onProgress: (bytes) => (work.bytes = before + Math.min(bytes, inputBytes)),
@@ -114,7 +173,7 @@ async function mergeOne(
   const told = inputs.some((input) => input.eventCount === null)
     ? null
     : inputs.reduce((sum, input) => sum + (input.eventCount ?? 0), 0);
-  const eventCount = publish.merge ? await countEvents(publish, made.path, signal) : told;
+  const eventCount = publish.merge ? await countMerged(publish, { ...made, lfn }, work) : told;
   if (eventCount !== told) {
     throw new SweepbookError(
       'EVENT_COUNT_MISMATCH',

@@ -76,6 +76,9 @@ const world = new Map<Noun, Objects>();
 beforeAll(async () => {
   database = await openWorld();
   await database.sql(wholeOrigin);
+  await database.sql(
+    'insert into backup_policies (store_ids) select array_agg(id) from (select id from mass_stores order by id limit 8) s',
+  );
   for (const [table, values] of Object.entries(filled)) {
     await database.sql(`alter table ${table} disable trigger user; update ${table} set ${values};
       alter table ${table} enable trigger user`);
@@ -133,7 +136,7 @@ const filled: Record<string, string> = {
     verdict_comment = case when verdict is not null then 'fine' end`,
   datasets: `description = 'd', release = 'r', stream = 's', tree_name = 't',
     luminosity = 1.5, luminosity_run_count = least(run_count, 1)`,
-  files: `release = 'r'`,
+  files: `release = 'r', policy_id = (select max(id) from backup_policies)`,
   backup_records: `copied_at = now(), last_error_code = 'NO_SPACE', store_key = coalesce(store_key, 'key'),
     awaits_tape_since = case when status = 'COPIED' then now() end,
     next_look_at = case when status = 'COPIED' then now() end`,

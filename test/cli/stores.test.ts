@@ -1,8 +1,9 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readStoreFile } from '../../src/storage/store-file.ts';
+import { makeFile } from '../support/files.ts';
 import { runProgram } from '../support/program.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
@@ -16,6 +17,7 @@ beforeAll(async () => {
     `stores:
   - { name: near, kind: directory, root: ${folder}/near, default: true }
   - { name: far, kind: directory, root: ${folder}/far, concurrency: 2 }
+policies: [{ stores: [far, near] }]
 `,
   );
   server = await startTestServer({ SWEEPBOOK_STORES: storeFile });
@@ -28,6 +30,43 @@ afterAll(async () => {
 
 const run = (...args: string[]) =>
   runProgram(args, { SWEEPBOOK_URL: server.address, SWEEPBOOK_TOKEN: token }, { cwd: folder });
+
+describe('a file that owes two copies', () => {
+  const confirmedIn = (stdout: string) =>
+    [...stdout.matchAll(/^confirmed .* (\w+):two\/\S+$/gm)].map(([, store]) => store).toSorted();
+  const backUp = async (name: string, ...more: string[]) => {
+    await makeFile(join(folder, name), name);
+    return run('backup', name, '--lfn-prefix', '/two', ...more);
+  };
+
+  test('is waited for until both are confirmed', async () => {
+    renameSync(join(folder, 'far'), join(folder, 'away'));
+    mkdirSync(join(folder, 'far'));
+    const early = await backUp('one.root', '--timeout', '2');
+    expect(early.code).toBe(5);
+    expect(confirmedIn(early.stdout)).toEqual(['near']);
+    expect(early.stderr).toMatch(/after 2 s 0 of 1 file confirmed/);
+    rmSync(join(folder, 'far'), { recursive: true });
+    renameSync(join(folder, 'away'), join(folder, 'far'));
+    const end = await backUp('one.root');
+    expect(end).toMatchObject({ code: 0, stderr: '' });
+    expect(confirmedIn(end.stdout)).toEqual(['far', 'near']);
+  });
+
+  test('has failed when one has, and the other one is told', async () => {
+    await makeFile(join(folder, 'far/two/taken.root'), 'something else');
+    const end = await backUp('taken.root');
+    expect(end.code).toBe(1);
+    expect(confirmedIn(end.stdout)).toEqual(['near']);
+    expect(end.stderr).toMatch(/\/two\/taken\.root: backup to far FAILED/);
+  });
+
+  test('is copied to one by --direct, and workers make the other at once', async () => {
+    const end = await backUp('direct.root', '--direct', '--timeout', '60');
+    expect(end).toMatchObject({ code: 0, stderr: '' });
+    expect(confirmedIn(end.stdout)).toEqual(['far', 'near']);
+  });
+});
 
 test('a store is tested, and each answer is told', async () => {
   const end = await run('store', 'check', 'far');

@@ -50,7 +50,7 @@ test.each([
   ['only a head', whole.subarray(0, 50), {}, 'SOURCE_UNREADABLE', /no whole ROOT file/],
   ['words', 'x', { command: byNode('console.log("5 x")') }, 'SOURCE_UNREADABLE', /printed "5 x/],
   ['a failure', 'x', { command: byNode('throw "oh"') }, 'SOURCE_UNREADABLE', /not count .*oh/],
-  ['no program', 'x', { command: ['/no/such', '{file}'] }, 'SOURCE_UNREADABLE', /ENOENT/],
+  ['no program', 'x', { command: ['/no/such', '{file}'] }, 'UNAVAILABLE', /ENOENT/],
 ])('%s is told as it is', async (_what, bytes, options, code, message) => {
   const refusal: unknown = await count(bytes, options).catch((error: unknown) => error);
   expect(refusal).toMatchObject({ code, message: expect.stringMatching(message) as string });

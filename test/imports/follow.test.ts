@@ -2,26 +2,36 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { mutate } from '../support/scene.ts';
+import { mutate, refusalOf } from '../support/scene.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
-import { closedDataset, openDoor, startProducer, writeImportFile, type Door } from './sites.ts';
+import {
+  closedDataset,
+  openDoor,
+  openGate,
+  startProducer,
+  writeImportFile,
+  type Door,
+  type Gate,
+} from './sites.ts';
 
 let folder: string;
 let door: Door;
 let producer: TestServer;
 let site: TestServer;
+let gate: Gate;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'sweepbook-imports-'));
   door = await openDoor(join(folder, 'store'));
   producer = await startProducer(door, join(folder, 'store'));
+  gate = await openGate(producer.address);
   const token = join(folder, 'token');
   // As everybody has it: it sees what is published, and nothing else.
   writeFileSync(token, await producer.tokenOf('tier-a', 'USER'));
   const imports = writeImportFile(join(folder, 'site'), {
     read: [`${door.address}/`],
-    server: producer.address,
+    server: gate.address,
     token: { file: token },
   });
   site = await startTestServer({
@@ -32,6 +42,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await site?.close();
+  gate?.close();
   await producer?.close();
   await door?.close();
   rmSync(folder, { recursive: true, force: true });
@@ -42,6 +53,8 @@ interface Followed {
   badReason: string | null;
   isMarked: boolean;
   error: string | null;
+  leftAt: string | null;
+  leftReason: string | null;
   import: { status: string } | null;
 }
 
@@ -49,7 +62,7 @@ async function followed(): Promise<Followed[]> {
   const { followRules } = await site.operator.call<{
     followRules: { nodes: { datasets: { nodes: Followed[] } }[] };
   }>(
-    `{ followRules { nodes { datasets { nodes { name badReason isMarked error import { status } } } } } }`,
+    `{ followRules { nodes { datasets { nodes { name badReason isMarked error leftAt leftReason import { status } } } } } }`,
   );
   return followRules.nodes[0]?.datasets.nodes ?? [];
 }
@@ -117,4 +130,67 @@ test('an importer ends his own rule; nobody ends that of another', async () => {
   const importer = await site.as('importer', 'IMPORTER');
   await importer.call('mutation { deleteFollowRule(id: "1") { changed } }');
   expect(await followed()).toEqual([]);
+});
+
+test('a container is followed: who comes is imported, who leaves or turns bad is known here, also what happened while the site was cut off', async () => {
+  const { operator } = producer;
+  await Promise.all(
+    ['a', 'b', 'c'].map((name, at) =>
+      closedDataset(operator, `member-${name}`, { fileCount: 1, firstRun: 400 + 10 * at }),
+    ),
+  );
+  const change = (
+    kind: 'addToContainer' | 'removeFromContainer',
+    datasets: string[],
+    reason: string,
+  ) => mutate(operator, kind, { container: 'analysis', datasets, reason });
+  await mutate(operator, 'createContainer', { name: 'analysis' });
+  await change('addToContainer', ['member-a', 'member-c'], 'the first');
+  const importer = await site.as('importer', 'IMPORTER');
+  const both = { container: 'analysis', stream: 'AllEvents' };
+  const refused = mutate(importer, 'createFollowRule', { site: 'SLAC', filter: both });
+  expect((await refusalOf(refused)).facts).toMatchObject({ field: 'filter.container' });
+  await mutate(importer, 'createFollowRule', { site: 'SLAC', filter: { container: 'analysis' } });
+  const states = async () =>
+    Object.fromEntries(
+      (await followed()).map((row) => [
+        row.name,
+        [row.import?.status, row.leftAt !== null, row.leftReason, row.badReason, row.isMarked],
+      ]),
+    );
+  const well = ['ENTERED', false, null, null, false];
+  const become = (wanted: object) =>
+    until(JSON.stringify(wanted), async () => {
+      const now = await states();
+      return JSON.stringify(now) === JSON.stringify(wanted);
+    });
+  await become({ 'member-a': well, 'member-c': well });
+
+  gate.isShut = true;
+  await until('it is seen to be away', async () => {
+    const { followRules } = await site.operator.call<{
+      followRules: { nodes: { lastErrorCode: string | null }[] };
+    }>('{ followRules { nodes { lastErrorCode } } }');
+    return followRules.nodes[0]?.lastErrorCode === 'UNAVAILABLE';
+  });
+  await change('addToContainer', ['member-b'], 'reprocessed');
+  await change('removeFromContainer', ['member-a'], 'superseded by b');
+  gate.isShut = false;
+  await become({
+    'member-a': ['ENTERED', true, 'superseded by b', null, false],
+    'member-b': well,
+    'member-c': well,
+  });
+  expect(await seen('member-a')).toBe('seen');
+
+  // Who is bad has left by itself, and nobody is told its name but who asks for it.
+  await mutate(operator, 'markDatasetBad', { dataset: 'member-c', reason: 'noise' });
+  await change('addToContainer', ['member-a'], 'it was right');
+  await become({
+    'member-a': well,
+    'member-b': well,
+    'member-c': ['ENTERED', true, null, 'noise', true],
+  });
+  await mutate(operator, 'clearDatasetBad', { dataset: 'member-c', reason: 'no noise' });
+  await become({ 'member-a': well, 'member-b': well, 'member-c': well });
 });

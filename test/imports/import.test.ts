@@ -2,6 +2,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import {
   existsSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   truncateSync,
@@ -235,8 +236,8 @@ test('a fetch that breaks off goes on where it ended, and a source that is away 
 });
 
 test('wrong bytes are never taken: the import fails and says why, is repaired and tried again, or cancelled without trace', async () => {
-  const files = await closedDataset(producer.operator, 'wrong', { firstRun: 400 });
-  const [, second] = files;
+  const files = await closedDataset(producer.operator, 'wrong', { firstRun: 400, fileCount: 3 });
+  const [, second, third] = files;
   door.trick = (request, response) => {
     if (!request.url?.includes('file1')) return false;
     response.writeHead(200, { 'content-length': 64 }).end(Buffer.alloc(64));
@@ -247,12 +248,20 @@ test('wrong bytes are never taken: the import fails and says why, is repaired an
   const failed = await untilImport(site.operator, number ?? 0, 'FAILED');
   expect(failed).toMatchObject({
     lastErrorCode: 'CHECKSUM_MISMATCH',
-    progress: { safe: 1, failed: 1 },
+    progress: { safe: 2, failed: 1 },
   });
   expect(failed.lastError).toContain('/wrong/file1.root');
   expect(existsSync(join(area(), '/wrong/file1.root'))).toBe(false);
   expect(await seen('wrong')).toBeUndefined();
   expect(await checkInvariants(site.database.url)).toEqual([]);
+
+  // One of them is in a dataset meanwhile.
+  const kept = { name: 'kept', kind: 'PR', files: ['/wrong/file2.root'] };
+  await mutate(producer.operator, 'createDataset', kept);
+  await mutate(producer.operator, 'markDatasetBackedUp', { dataset: 'kept' });
+  await mutate(producer.operator, 'closeDataset', { dataset: 'kept' });
+  const other = await sendManifest(site.address, token, await manifestOf(producer, 'kept'));
+  await untilImport(site.operator, other.import ?? 0, 'ENTERED');
 
   await mutate(site.operator, 'cancelImport', { import: String(number), reason: 'wrong bytes' });
   await until('its files are gone', () => !existsSync(join(area(), '/wrong/file0.root')));
@@ -263,12 +272,31 @@ test('wrong bytes are never taken: the import fails and says why, is repaired an
     );
     return rows.length === 0;
   });
+  // From disk and from the store, with a reason in the books; but for what others have to do with.
+  expect(readdirSync(join(folder, 'near', 'wrong'))).toEqual(['file2.root']);
+  expect(third && isHere(third)).toBe(true);
+  const copies = await site.database.sql(
+    `select f.lfn, b.status, b.last_error from backup_records b join files f on f.id = b.file_id
+      where f.lfn like '/wrong/%' order by 1`,
+  );
+  expect(copies).toEqual([
+    {
+      lfn: '/wrong/file0.root',
+      status: 'LOST',
+      last_error: `import ${number} was cancelled: what it brought is removed`,
+    },
+    { lfn: '/wrong/file2.root', status: 'CONFIRMED', last_error: null },
+  ]);
+  expect(await site.operator.call('{ stuck { failedBackups { count } } }')).toEqual({
+    stuck: { failedBackups: [] },
+  });
+  expect(await checkInvariants(site.database.url)).toEqual([]);
   const late = await mutate(site.operator, 'cancelImport', { import: String(number) });
   expect(late).toEqual({ changed: false });
 
   // Anew, and this time repaired by sending it again.
   const anew = await sendManifest(site.address, token, manifest);
-  expect(anew).toMatchObject({ outcome: 'NEW', files: { hereCount: 1, newCount: 1 } });
+  expect(anew).toMatchObject({ outcome: 'NEW', files: { hereCount: 1, newCount: 2 } });
   await untilImport(site.operator, anew.import ?? 0, 'FAILED');
   door.trick = undefined;
   const resumed = await sendManifest(site.address, token, await manifestOf(producer, 'wrong'));

@@ -161,6 +161,10 @@ test('on the command line: export to a file, a dry run, import, follow, cancel',
   expect(cancelled).toMatchObject({ code: 0, stdout: `import ${number} is called off\n` });
   const followed = await runProgram(['import', 'follow', 'SLAC', '--names', 'none-*'], here);
   expect(followed, followed.stderr).toMatchObject({ code: 0, stdout: 'rule 1 follows SLAC\n' });
+  const member = await runProgram(['import', 'follow', 'SLAC', '--container', 'none'], here);
+  expect(member, member.stderr).toMatchObject({ code: 0, stdout: 'rule 2 follows SLAC\n' });
+  const rules = await runProgram(['import', 'rules'], here);
+  expect(rules.stdout).toContain('{"container":"none"}');
   const found = await runProgram(['import', 'rules', '--datasets', '1', '--json'], here);
   expect(found, found.stderr).toMatchObject({ code: 0, stdout: '[]\n' });
   const late = await runProgram(['import', 'retry', number], here);

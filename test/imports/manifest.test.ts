@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,80 +9,10 @@ import { afterAll, expect, test } from 'vitest';
 import { SweepbookError } from '../../src/errors.ts';
 import { readManifest } from '../../src/imports/manifest-reader.ts';
 import { readableAt, type ImportSource } from '../../src/storage/import-sources.ts';
+import { ended, file, head, run } from './manifest-text.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'sweepbook-manifest-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-const run = (number: number, more = {}) => ({
-  run: {
-    source: 'DATA',
-    number,
-    startedAt: null,
-    endedAt: null,
-    eventCount: null,
-    luminosity: null,
-    conditions: null,
-    verdict: null,
-    verdictComment: null,
-    ...more,
-  },
-});
-const file = (lfn: string, more = {}) => ({
-  file: {
-    lfn,
-    kind: 'MERGED_FILE',
-    sizeBytes: 10,
-    adler32: '00000001',
-    sha256: null,
-    eventCount: 5,
-    stream: null,
-    release: null,
-    site: 'SLAC',
-    runs: [{ source: 'DATA', number: 1, eventCount: 5 }],
-    mergedFrom: 1,
-    parents: { count: 0, first: [] },
-    urls: ['https://door.example/a'],
-    ...more,
-  },
-});
-const head = (files: number, more = {}, dataset = {}) => ({
-  sweepbook: 'manifest',
-  version: 1,
-  site: 'SLAC',
-  exportedAt: '2026-01-01T00:00:00.000Z',
-  cursor: 'x',
-  dataset: {
-    id: '1',
-    name: 'd',
-    kind: 'PR',
-    owner: 'o',
-    stream: null,
-    release: null,
-    treeName: null,
-    description: null,
-    backupWaived: false,
-    fileCount: files,
-    sizeBytes: 10 * files,
-    eventCount: 5 * files,
-    runCount: 1,
-    luminosity: null,
-    closedAt: '2026-01-01T00:00:00.000Z',
-    origins: [],
-    ...dataset,
-  },
-  ...more,
-});
-
-/** Lines with a proper end. */
-function ended(lines: readonly (object | string)[], end = {}): string {
-  const text = lines
-    .map((line) => `${typeof line === 'string' ? line : JSON.stringify(line)}\n`)
-    .join('');
-  const sha256 = createHash('sha256').update(text).digest('hex');
-  const files = lines.filter((line) => typeof line === 'object' && 'file' in line).length;
-  const runs = lines.filter((line) => typeof line === 'object' && 'run' in line).length;
-  return `${text}${JSON.stringify({ end: { runs, files, sha256, signature: null, ...end } })}\n`;
-}
 
 let made = 0;
 async function read(content: string | Buffer): Promise<number> {
@@ -229,6 +158,7 @@ const source: ImportSource = {
   read: ['https://door.example/data/', '/mnt/slac', 'root://xrd.example/store/'].map((prefix) => ({
     prefix,
     token: undefined,
+    redirects: false,
   })),
 };
 
@@ -238,6 +168,7 @@ test.each([
   ['file:///mnt/slac/a.root', 'path'],
   ['file://localhost/mnt/slac/a%20b.root', 'path'],
   ['root://xrd.example/store/a.root', 'root'],
+  ['xroot://xrd.example:1094/store/a b%20ü.root', 'root'],
   // Whatever is not named is not touched.
   ['http://door.example/data/a.root', undefined],
   ['https://door.example:444/data/a.root', undefined],
@@ -255,6 +186,13 @@ test.each([
   ['file:///etc/passwd', undefined],
   ['file://evil.example/mnt/slac/a', undefined],
   ['file:///mnt/slac/..%2f..%2fetc/passwd', undefined],
+  ['roots://xrd.example/store/a.root', undefined],
+  ['root://xrd.example:1095/store/a.root', undefined],
+  ['root://user@xrd.example/store/a.root', undefined],
+  ['root://xrd.example/store/../etc/passwd', undefined],
+  ['root://xrd.example/store/a\t/../../x', undefined],
+  ['root://xrd.example/store/a.root?authz=x', undefined],
+  ['root://xrd.example/store/a.root#x', undefined],
   ['gopher://door.example/data/a', undefined],
   ['no address', undefined],
 ])('a source that names three places: %s is %s', (url, kind) => {

@@ -1,6 +1,6 @@
 import { createReadStream, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { connect, createServer as createTcpServer, type AddressInfo, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { TestClient } from '../support/client.ts';
 import { backUp, mutate, newFile, register, type TestFile } from '../support/scene.ts';
@@ -48,6 +48,44 @@ export async function openDoor(folder: string): Promise<Door> {
         server.close(() => resolve());
       }),
   });
+}
+
+/** The way to a server, which can be shut: then all that goes through it is lost. */
+export interface Gate {
+  readonly address: string;
+  isShut: boolean;
+  close(): void;
+}
+
+export async function openGate(to: string): Promise<Gate> {
+  const target = new URL(to);
+  const open = new Set<Socket>();
+  const server = createTcpServer((client) => {
+    client.on('error', () => undefined);
+    if (gate.isShut) return void client.destroy();
+    const upstream = connect(Number(target.port), target.hostname);
+    upstream.on('error', () => client.destroy());
+    for (const socket of [client, upstream]) open.add(socket);
+    client.pipe(upstream).pipe(client);
+  });
+  const gate = {
+    address: '',
+    shut: false,
+    get isShut() {
+      return gate.shut;
+    },
+    set isShut(shut: boolean) {
+      gate.shut = shut;
+      if (shut) for (const socket of open) socket.destroy();
+    },
+    close: () => {
+      gate.isShut = true;
+      server.close();
+    },
+  };
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  gate.address = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return gate;
 }
 
 /** The import file of a site, written into a folder; its path. */

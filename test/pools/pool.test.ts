@@ -326,6 +326,15 @@ test('what the tape store refuses or forgets is asked for again, and given up in
   );
   site.state.lies = {};
   await reaches(request.number, { recalling: 1 });
+  // It says nothing of this file, time and again.
+  site.state.lies = { staged: () => [] };
+  await server.database.sql(`update pool_copies set look_count = 20, next_look_at = now()
+    where status = 'RECALLING'`);
+  const recalls = () => site.asked.filter((line) => line === 'POST /api/v1/stage').length;
+  const before = recalls();
+  await until('it is asked anew', () => recalls() > before);
+  site.state.lies = {};
+  await reaches(request.number, { recalling: 1 });
   site.forget();
   bring([lfn]);
   await reaches(request.number, { state: 'ONLINE' });

@@ -11,11 +11,17 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { SweepbookError } from '../../src/errors.ts';
+import { checkSource, withOpened } from '../../src/storage/check-source.ts';
+import { makeComposite } from '../../src/storage/make-composite.ts';
 import type { TestClient } from '../support/client.ts';
 import { runProgram } from '../support/program.ts';
+import { rootFile, type RootTree } from '../support/root-file.ts';
 import { lastCursor, mutate, refusalOf } from '../support/scene.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
@@ -181,6 +187,9 @@ async function everythingOf(client: TestClient, lfn: string, name: string): Prom
     '{ events(first: 200) { nodes { kind facts file { lfn } reason } } }',
     '{ events(first: 200, filter: { kind: [PUBLICATION_STATUS] }) { totalCount nodes { facts } } }',
     `{ dataset(name: ${JSON.stringify(name)}) { name } }`,
+    '{ totals(by: [STREAM, STATUS]) { stream status fileCount eventCount sizeBytes } }',
+    '{ totals(by: [STREAM, STORE]) { stream store fileCount eventCount sizeBytes } }',
+    '{ totals(by: [STREAM]) { stream fileCount } }',
     '{ stuck { waitingBackups(olderThanSeconds: 0) { exampleLfn lastError } failedBackups { exampleLfn } } }',
   ];
   const answers = await Promise.all(asked.map((query) => client.raw(query)));
@@ -193,7 +202,16 @@ test('until it is published only its owner and operators see it, by any road; th
   const files = writeFiles(base, ['a', 'b']);
   const root = join(server.folder, 'home', 'store');
   renameSync(root, store);
-  const { number } = await request(alice, 'hushhush', listed(base, files));
+  const asked = listed(base, files, 3);
+  const totalsOf = async (client: TestClient) =>
+    JSON.stringify(
+      await client.call(
+        '{ a: totals { fileCount eventCount sizeBytes } b: totals(by: [SITE, STATUS]) { site status fileCount } }',
+      ),
+    );
+  const producer = await server.as('other-PRODUCER', 'PRODUCER');
+  const before = [await totalsOf(producer), await totalsOf(server.operator)];
+  const { number } = await request(alice, 'hushhush', asked, { stream: 'hushhush' });
   await reaches(alice, number, 'BACKING_UP');
   const [composite] = await server.database.sql<{ lfn: string; path: string }>(
     'select lfn, path from publication_composites where publication_id = $1',
@@ -208,6 +226,8 @@ test('until it is published only its owner and operators see it, by any road; th
     const withdraw = mutate(other, 'withdrawPublication', { publication: String(number) });
     expect((await refusalOf(withdraw)).code, role).toBe('NOT_FOUND');
   }
+  expect(await totalsOf(producer)).toBe(before[0]);
+  expect(await totalsOf(server.operator)).not.toBe(before[1]);
   expect(await everythingOf(server.operator, lfn, 'hushhush')).toContain(lfn);
   expect(await look(alice, number)).toMatchObject({ status: 'BACKING_UP' });
   expect(existsSync(path)).toBe(true);
@@ -219,7 +239,7 @@ test('until it is published only its owner and operators see it, by any road; th
   );
   expect(copies).toEqual({ n: '0' });
   // The name is free again, and the source as it was.
-  const again = await request(alice, 'hushhush', listed(base, files));
+  const again = await request(alice, 'hushhush', asked, { stream: 'hushhush' });
   await reaches(alice, again.number, 'PUBLISHED');
   expect(await everythingOf(bob, lfn, 'hushhush')).toContain('{"dataset":{"name":"hushhush"}}');
   const late = mutate(alice, 'withdrawPublication', { publication: String(again.number) });
@@ -291,21 +311,126 @@ test('two requests at once do not take the last room twice', async () => {
 test('a file that grows while it is published is found out', async () => {
   const files = writeFiles(join(home('alice'), 'grows'), ['a']);
   // Between the check and the merge, as seen by the tables: the stamp is an older one.
-  const { makeComposite } = await import('../../src/storage/make-composite.ts');
-  const { checkSource } = await import('../../src/storage/check-source.ts');
   const path = join(home('alice'), 'grows', 'a');
-  const found = await checkSource([home('alice')], path, {});
+  const found = await withOpened([home('alice')], path, (source) => checkSource(source, {}));
   appendFileSync(path, 'more');
-  const making = {
-    folder: join(folder, 'grows'),
-    name: 'x.tar',
-    signal: new AbortController().signal,
-    onProgress: () => undefined,
-  };
   const input = { ...found, id: 1, given: path, name: 'a' };
-  await expect(makeComposite(undefined, [input], making)).rejects.toMatchObject({
+  await expect(makeComposite(undefined, [input], making('grows'))).rejects.toMatchObject({
     code: 'SOURCE_CHANGED',
   });
   expect(existsSync(join(folder, 'grows', 'x.tar'))).toBe(false);
   expect(Object.keys(files)).toEqual(['a']);
+});
+
+const making = (name: string) => ({
+  roots: [home('alice')],
+  folder: join(folder, name),
+  name: 'x.tar',
+  signal: new AbortController().signal,
+  onProgress: () => undefined,
+});
+
+/** Puts a link to the files of somebody else in the place of a folder, and takes it away again, as fast as it can. */
+const swapper = `const { renameSync, symlinkSync, unlinkSync } = require('node:fs');
+  const { folder, other } = require('node:worker_threads').workerData;
+  for (;;) {
+    renameSync(folder, folder + '2'); symlinkSync(other, folder); unlinkSync(folder); renameSync(folder + '2', folder);
+  }`;
+
+test('who swaps links while his files are looked at gets nothing read that is not his', async () => {
+  const own = join(home('alice'), 'swap');
+  writeFiles(own, ['x']);
+  writeFiles(home('bob'), ['x']);
+  const mine = readFileSync(join(own, 'x'), 'latin1');
+  const worker = new Worker(swapper, {
+    eval: true,
+    workerData: { folder: own, other: home('bob') },
+  });
+  const seen = { mine: 0, other: 0, SOURCE_NOT_ALLOWED: 0, SOURCE_UNREADABLE: 0 };
+  const end = Date.now() + 4_000;
+  try {
+    while (Math.min(seen.mine, seen.SOURCE_NOT_ALLOWED) < 100 && Date.now() < end) {
+      const what = await withOpened([home('alice')], join(own, 'x'), ({ place }) =>
+        readFile(place, 'latin1'),
+      ).catch((error: SweepbookError) => error.code as keyof typeof seen);
+      seen[what in seen ? (what as keyof typeof seen) : what === mine ? 'mine' : 'other']++;
+    }
+  } finally {
+    await worker.terminate();
+  }
+  expect(seen).toMatchObject({ other: 0 });
+  expect(Math.min(seen.mine, seen.SOURCE_NOT_ALLOWED), JSON.stringify(seen)).toBeGreaterThan(0);
+});
+
+test('a tool merges what was checked, also when its path leads elsewhere meanwhile', async () => {
+  const own = join(home('alice'), 'merge');
+  const path = join(own, 'x.txt');
+  writeFiles(own, ['x.txt']);
+  const theirs = writeFiles(home('bob'), ['x.txt'])['x.txt'];
+  const found = await withOpened([home('alice')], path, (source) => checkSource(source, {}));
+  const input = { ...found, id: 1, given: path, name: 'x.txt' };
+  const tool = `mv ${own} ${own}2; ln -s ${home('bob')} ${own}; cat "$1" ${path} > "$0"; rm ${own}; mv ${own}2 ${own}`;
+  const merge = {
+    argv: ['sh', '-c', tool, '{output}', '{inputs}'],
+    extension: '.txt',
+    seconds: 60,
+  };
+  await makeComposite(merge, [input], making('merged'));
+  // The second half shows that the path led elsewhere.
+  const made = readFileSync(join(folder, 'merged', 'x.tar'));
+  expect(made.equals(Buffer.concat([readFileSync(path), theirs ?? Buffer.alloc(0)]))).toBe(true);
+});
+
+test('ROOT files tell their events themselves; what a tool made of them must hold as many', async () => {
+  const base = join(home('alice'), 'root');
+  mkdirSync(base, { recursive: true });
+  const write = (name: string, ...trees: RootTree[]) => {
+    writeFileSync(join(base, name), rootFile(...trees));
+    return { path: join(base, name), name };
+  };
+  const a = write('a.root', { name: 'Events', entries: 3 }, { name: 'Runs', entries: 1 });
+  const b = write('b.root', { name: 'Events', entries: 4 });
+  const half = join(base, 'half.root');
+  writeFileSync(half, readFileSync(b.path).subarray(0, 900));
+  const asked: [string, object[], string | undefined, RegExp | undefined][] = [
+    ['root-tar', [{ ...b, eventCount: 4 }, a], undefined, undefined],
+    ['root-tree', [a, b], 'Events', undefined],
+    ['root-told', [{ ...b, eventCount: 5 }], undefined, /has 4 events, and 5 were told/],
+    ['root-half', [b, { path: half, name: 'half' }], undefined, /half.root: is no whole ROOT file/],
+  ];
+  await Promise.all(
+    asked.map(async ([name, files, treeName, fault]) => {
+      const { number } = await request(alice, name, files, { treeName });
+      const { lastError } = await reaches(alice, number, fault ? 'FAILED' : 'PUBLISHED');
+      expect(lastError ?? '', name).toMatch(fault ?? /^$/);
+    }),
+  );
+  expect([await published('root-tar'), await published('root-tree')]).toMatchObject([
+    { files: { nodes: [{ eventCount: null }] } },
+    { files: { nodes: [{ eventCount: 7 }] } },
+  ]);
+  // A site whose tool, as it happens, makes the same of everything.
+  const merged = join(folder, 'merged.root');
+  const place = writePublishFile(join(folder, 'merging'), {
+    roots: [join(folder, 'users/{user}')],
+    merge: {
+      argv: ['sh', '-c', `cat ${merged} > "$0"`, '{output}', '{inputs}'],
+      extension: '.root',
+    },
+    countEvents: { tree: 'Events' },
+  });
+  writeFileSync(merged, rootFile({ name: 'Events', entries: 7 }));
+  const other = await startTestServer({ SWEEPBOOK_PUBLISH: place, SWEEPBOOK_RETRY_BASE_MS: '1' });
+  try {
+    const user = await other.as('alice', 'USER');
+    const whole = await request(user, 'whole', [a, b]);
+    const less = await request(user, 'less', [a]);
+    await reaches(user, whole.number, 'PUBLISHED');
+    expect(await reaches(user, less.number, 'FAILED')).toMatchObject({
+      lastErrorCode: 'EVENT_COUNT_MISMATCH',
+      lastError: expect.stringMatching(/has 7 events, the 1 files that went in have 3/) as string,
+    });
+  } finally {
+    await other.close();
+  }
 });

@@ -1,5 +1,6 @@
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { createHash } from 'node:crypto';
+import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -17,7 +18,14 @@ const inputs = (names: readonly string[]) =>
   names.map((name, at) => {
     const path = join(folder, `in${at}`);
     writeFileSync(path, bytes);
-    return { path, name, sizeBytes: bytes.length, sha256, modifiedAt: new Date(1.7e12) };
+    return {
+      path,
+      open: () => open(path),
+      name,
+      sizeBytes: bytes.length,
+      sha256,
+      modifiedAt: new Date(1.7e12),
+    };
   });
 
 test('the same files make the same archive, and it says where each is', async () => {

@@ -406,3 +406,12 @@ test('run ranges are read as people write them', async () => {
     });
   }
 });
+
+test('runs that many register at the same moment are registered once', async () => {
+  const runs = Array.from({ length: 20 }, (_, i) => ({ number: 90_000 + i }));
+  const answers = await Promise.all(
+    Array.from({ length: 8 }, (_, i) => registerRuns(i % 2 === 0 ? runs : runs.toReversed())),
+  );
+  const sum = (field: string) => answers.reduce((all, answer) => all + Number(answer[field]), 0);
+  expect([sum('registeredCount'), sum('existingCount')]).toEqual([20, 140]);
+});

@@ -60,6 +60,7 @@ const boundedLists: Record<string, string> = {
   'StoreAudit.findings': 'as many as first says, at most 200',
   'StoreTest.findings': 'ten questions, and one line more where it was cut off',
   'File.backups': 'one for each mass store',
+  'File.owedStores': 'at most 8 in a policy',
   'File.accessUrls': 'one for each mass store, and for each protocol of each pool',
   'Query.pools': 'at most 50 in a store file',
   'Pool.protocols': 'each once at most',

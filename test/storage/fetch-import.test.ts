@@ -1,14 +1,18 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
+  closeSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,11 +21,15 @@ import { fetchImport, type Fetched } from '../../src/storage/fetch-import.ts';
 import type { ImportSource } from '../../src/storage/import-sources.ts';
 import { openDoor, type Door } from '../imports/sites.ts';
 import { describeFile } from '../support/files.ts';
+import { isInstalled } from '../support/installed.ts';
+import { until } from '../support/until.ts';
+import { XrootdForTests } from '../support/xrootd.ts';
 
 let folder: string;
 let door: Door;
 let source: ImportSource;
 let next = 1;
+let told = '';
 const mounted: string[] = [];
 
 beforeAll(async () => {
@@ -37,6 +45,7 @@ beforeAll(async () => {
     read: [`${door.address}/data/`, join(folder, 'mounted')].map((prefix) => ({
       prefix,
       token: undefined,
+      redirects: false,
     })),
   };
 });
@@ -50,6 +59,8 @@ afterAll(async () => {
 });
 
 interface Wanted {
+  source?: ImportSource;
+  xrootd?: { xrdcp: string; xrdfs: string };
   area?: string;
   id?: number;
   attempt?: number;
@@ -71,6 +82,7 @@ async function fetched(
   return fetchImport({
     source,
     area: join(folder, 'area'),
+    xrootd: { xrdcp: 'xrdcp', xrdfs: 'xrdfs' },
     lfn: `/x/${name}`,
     expected: { sizeBytes: wanted.sizeBytes ?? sizeBytes, adler32, sha256 },
     urls: [url ?? `${door.address}/data/${name}`],
@@ -81,7 +93,10 @@ async function fetched(
     onProgress: () => undefined,
     announce: async () => undefined,
     ...given,
-  }).catch((error: { code?: string; message: string }) => error.code ?? error.message);
+  }).catch((error: { code?: string; message: string }) => {
+    told = error.message;
+    return error.code ?? error.message;
+  });
 }
 
 const parts = (area = join(folder, 'area')) => readdirSync(join(area, '.incoming'));
@@ -178,14 +193,83 @@ test('paths are read below the folder that was named, whatever links say; nothin
   expect(readdirSync(join(folder, 'outside'))).toEqual([]);
 });
 
-test('root:// is refused in so many words', async () => {
-  const at = { ...source, read: [{ prefix: 'root://xrd.example/', token: undefined }] };
-  source = at;
-  expect(await fetched('r', randomBytes(10), { url: 'root://xrd.example//store/r' })).toBe(
-    'SOURCE_UNREADABLE',
-  );
-  source = { ...source, read: [{ prefix: `${door.address}/data/`, token: undefined }] };
-});
+/** A program that notes how much of its last argument there is, and copies slowly. */
+function slowXrdcp(log: string): string {
+  const path = join(folder, 'slow-xrdcp');
+  const script = `#!/bin/sh\nfor last; do :; done\nstat -c %s "$last" >> ${log}\nXRD_CPCHUNKSIZE=65536 exec xrdcp --xrate 3m "$@"\n`;
+  writeFileSync(path, script, { mode: 0o755 });
+  return path;
+}
+
+test.runIf(isInstalled('xrootd'))(
+  'root:// is read by xrdcp; cut off, it goes on where it ended',
+  async () => {
+    const bytes = randomBytes(2_000_000);
+    const name = 'ü b%20.root';
+    const xrootd = await XrootdForTests.start((data) => {
+      mkdirSync(join(data, 'store'));
+      writeFileSync(join(data, 'store', name), bytes);
+    });
+    const from = (url: string, redirects: boolean): ImportSource => ({
+      ...source,
+      read: [{ prefix: `${url}//store/`, token: undefined, redirects }],
+    });
+    const wanted = { source: from(xrootd.url, false), url: `x${xrootd.url}//store/${name}` };
+    const log = join(folder, 'sizes');
+    const slow = { xrdcp: slowXrdcp(log), xrdfs: 'xrdfs' };
+    const part = (attempt: number) =>
+      statSync(join(folder, `area/.incoming/i800.a${attempt}`), { throwIfNoEntry: false })?.size ??
+      0;
+    let sender: XrootdForTests | undefined;
+    try {
+      const cut = fetched(name, bytes, { ...wanted, id: 800, xrootd: slow });
+      await until('some of it is here', () => part(1) > 500_000);
+      await xrootd.kill();
+      expect(await cut, told).toBe('UNAVAILABLE');
+      const here = part(1);
+      expect(here).toBeLessThan(bytes.length);
+      await xrootd.start();
+      // A beginning of other bytes shows that it goes on behind them, and then, once more, from the beginning.
+      const file = openSync(join(folder, 'area/.incoming/i800.a1'), 'r+');
+      writeSync(file, Buffer.alloc(1000));
+      closeSync(file);
+      const again = { ...wanted, id: 800, attempt: 2, xrootd: { ...slow } };
+      expect(await fetched(name, bytes, again), told).toMatchObject({ from: wanted.url });
+      expect(readFileSync(log, 'utf8')).toBe(`0\n${here}\n0\n`);
+      expect(readFileSync(join(folder, 'area/x', name)).equals(bytes)).toBe(true);
+
+      sender = await XrootdForTests.start(
+        (data) => mkdirSync(join(data, 'store')),
+        [
+          `xrootd.redirect ${xrootd.url.slice(7)} all`,
+          `xrootd.redirect ${xrootd.url.slice(7)} /store`,
+        ],
+      );
+      const sent = { url: `${sender.url}//store/${name}` };
+      const cases: [Wanted, string | object, RegExp][] = [
+        [{ ...wanted, sizeBytes: 10 }, 'SOURCE_CHANGED', /2000000 bytes, the manifest tells 10/],
+        [{ ...wanted, url: `${wanted.url}x` }, 'SOURCE_UNREADABLE', /no such file/],
+        [{ ...wanted, url: `${xrootd.url}//other/x` }, 'SOURCE_NOT_ALLOWED', /may read/],
+        [{ ...sent, source: from(sender.url, false) }, 'SOURCE_NOT_ALLOWED', /sends readers on/],
+        [{ ...sent, source: from(sender.url, true) }, { from: sent.url }, /./],
+        [
+          { ...wanted, xrootd: { xrdcp: '/no/xrdcp', xrdfs: '/no/xrdfs' } },
+          'UNAVAILABLE',
+          /xrdfs is not installed here: install it/,
+        ],
+      ];
+      for (const [more, outcome, message] of cases) {
+        const found = await fetched(name, bytes, { ...more, lfn: `/x/root${next}` });
+        if (typeof outcome === 'string') expect(found, told).toBe(outcome);
+        else expect(found, told).toMatchObject(outcome);
+        expect(told).toMatch(message);
+      }
+    } finally {
+      await sender?.stop();
+      await xrootd.stop();
+    }
+  },
+);
 
 test('on a full disk it stops, and goes on where it stopped when there is room', async () => {
   const area = join(folder, 'small');

@@ -1,9 +1,10 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { SweepbookError } from '../../src/errors.ts';
 import { askAndJudge } from '../../src/storage/judge.ts';
+import { bringIntoPool, preparePool } from '../../src/storage/pool-volume.ts';
 import { selfTest } from '../../src/storage/self-test.ts';
 import { TapeRestStore, tapeRestSettings } from '../../src/storage/tape-rest.ts';
 import { describeFile, makeFile } from '../support/files.ts';
@@ -282,5 +283,149 @@ describe('none of these is a confirmation', () => {
         false,
       );
     }
+  });
+});
+
+describe('from tape into a pool', () => {
+  const pool = { name: 'reading', path: join(folder, 'pool') };
+  const key = 'recalled/wanted.root';
+  let wanted: Awaited<ReturnType<typeof makeFile>>;
+  beforeAll(async () => {
+    await preparePool(pool);
+    for (const name of ['wanted', 'other']) {
+      const file = await put(20_000);
+      await store.publish(file.key, `recalled/${name}.root`);
+      if (name === 'wanted') wanted = file.source;
+    }
+  });
+  afterEach(() => rmSync(join(pool.path, 'wanted.root'), { force: true }));
+
+  /** One file all the way, as workers do it: asked for, looked after, brought, read. */
+  async function bring(): Promise<string> {
+    const id = await store.recalling.recall([key], 3600);
+    const said = await store.recalling.recalled(id, [key]);
+    const { state, evidence } = said?.get(key) ?? {};
+    if (state !== undefined) expect(evidence?.answer).toContain(key);
+    if (state !== 'ONLINE') return said ? (state ?? 'says nothing') : 'forgotten';
+    const expected = wanted;
+    const path = join(pool.path, 'wanted.root');
+    await bringIntoPool({ pool, store, key, path, expected, copyId: 1, attempt: 1, options: {} });
+    return 'in the pool';
+  }
+  const ended = () =>
+    bring().catch((error: unknown) =>
+      error instanceof SweepbookError ? error.code : String(error),
+    );
+  const filesIn = (path: string) => readdirSync(path, { recursive: true }).toSorted();
+  const other = (path: string) => path.replace('wanted', 'other');
+  type Staged = NonNullable<Lies['staged']>;
+  const each = (change: (entry: Parameters<Staged>[0][number]) => object): Lies => ({
+    staged: (honest) => honest.map((entry) => change(entry)),
+  });
+
+  test.each<[string, string, Lies]>([
+    [
+      '200 with a page of a proxy',
+      'STORE_UNAVAILABLE',
+      { stageBegun: () => '<html>come in</html>' },
+    ],
+    ['no name for the request', 'STORE_UNAVAILABLE', { stageBegun: () => ({}) }],
+    ['an empty name', 'STORE_UNAVAILABLE', { stageBegun: () => ({ requestId: '' }) }],
+    [
+      'a name that leads elsewhere',
+      'STORE_UNAVAILABLE',
+      { stageBegun: () => ({ requestId: '..' }) },
+    ],
+    ['a number for a name', 'STORE_UNAVAILABLE', { stageBegun: () => ({ requestId: 7 }) }],
+    [
+      '10 MB with the name',
+      'STORE_UNAVAILABLE',
+      { stageBegun: (honest) => JSON.stringify(honest) + ' '.repeat(10_000_000) },
+    ],
+    ['a name that it does not know', 'forgotten', { stageBegun: () => ({ requestId: 'nobody' }) }],
+    ['503', 'STORE_UNAVAILABLE', { stageStatus: 503 }],
+    ['404 after a restart', 'forgotten', { stagedStatus: 404 }],
+    ['COMPLETED with HTTP 500', 'STORE_UNAVAILABLE', { stagedStatus: 500 }],
+    ['COMPLETED with HTTP 202', 'STORE_UNAVAILABLE', { stagedStatus: 202 }],
+    ['no JSON', 'STORE_UNAVAILABLE', { stagedAnswer: () => 'COMPLETED' }],
+    ['an empty answer', 'STORE_UNAVAILABLE', { stagedAnswer: () => '' }],
+    [
+      'half an answer',
+      'STORE_UNAVAILABLE',
+      { stagedAnswer: (honest) => JSON.stringify(honest).slice(0, -5) },
+    ],
+    [
+      '10 MB',
+      'STORE_UNAVAILABLE',
+      { stagedAnswer: (honest) => JSON.stringify(honest) + ' '.repeat(10_000_000) },
+    ],
+    [
+      'the answer to another request',
+      'STORE_UNAVAILABLE',
+      { stagedAnswer: (honest) => ({ ...honest, id: 'req-of-another' }) },
+    ],
+    ['the list without its object', 'STORE_UNAVAILABLE', { stagedAnswer: ({ files }) => files }],
+    ['no entry for it', 'says nothing', { staged: () => [] }],
+    ['another file', 'says nothing', each((e) => ({ ...e, path: other(e.path) }))],
+    [
+      'onDisk of another file',
+      'says nothing',
+      each((e) => ({ path: other(e.path), onDisk: true })),
+    ],
+    [
+      'its path in other letters',
+      'says nothing',
+      each((e) => ({ ...e, path: e.path.toUpperCase() })),
+    ],
+    ['only its key', 'says nothing', each((e) => ({ ...e, path: `/${key}` }))],
+    ['neither state nor onDisk', 'says nothing', each(({ path }) => ({ path }))],
+    ['a state that is not in the standard', 'says nothing', each((e) => ({ ...e, state: 'DONE' }))],
+    ['a state in lower case', 'says nothing', each((e) => ({ ...e, state: 'completed' }))],
+    ['COMPLETED, and not on disk', 'says nothing', each((e) => ({ ...e, onDisk: false }))],
+    ['COMPLETED with an error', 'FAILED', each((e) => ({ ...e, error: 'no tape drive' }))],
+    [
+      'onDisk with an error',
+      'FAILED',
+      each(({ path }) => ({ path, onDisk: true, error: 'bad tape' })),
+    ],
+    ['CANCELLED, and on disk', 'FAILED', each((e) => ({ ...e, state: 'CANCELLED', onDisk: true }))],
+    ['STARTED, and on disk', 'WAITING', each((e) => ({ ...e, state: 'STARTED', onDisk: true }))],
+    ['onDisk in words', 'STORE_UNAVAILABLE', each(({ path }) => ({ path, onDisk: 'true' }))],
+    [
+      'two answers that differ',
+      'says nothing',
+      { staged: (honest) => honest.flatMap((e) => [e, { ...e, state: 'STARTED' }]) },
+    ],
+    ['COMPLETED, and the bytes are others', 'CHECKSUM_MISMATCH', { served: flipped }],
+    [
+      'COMPLETED, and it is cut short',
+      'SOURCE_CHANGED',
+      { served: (bytes) => bytes.subarray(0, -1) },
+    ],
+    [
+      'COMPLETED, and it is longer',
+      'SOURCE_CHANGED',
+      { served: (bytes) => Buffer.concat([bytes, bytes]) },
+    ],
+    ['COMPLETED, and nothing is in it', 'SOURCE_CHANGED', { served: () => Buffer.alloc(0) }],
+  ])('%s: %s', async (_, end, lies) => {
+    site.state.lies = lies;
+    expect(await ended()).toBe(end);
+    expect(filesIn(pool.path)).toEqual(['.sweepbook-pool']);
+  });
+
+  test('COMPLETED of what it does not give out is no file either', async () => {
+    site.purge(key);
+    site.state.lies = each(({ path }) => ({ path, state: 'COMPLETED' }));
+    expect(await ended()).toBe('SOURCE_UNREADABLE');
+    expect(filesIn(pool.path)).toEqual(['.sweepbook-pool']);
+    site.bring(key);
+  });
+
+  test('answers in any order, with what was not asked for among them, bring it', async () => {
+    const stranger = (path: string) => ({ path: other(path), state: 'FAILED', error: 'bad tape' });
+    site.state.lies = { staged: (honest) => honest.flatMap((e) => [stranger(e.path), e]) };
+    expect(await ended()).toBe('in the pool');
+    expect(filesIn(pool.path)).toEqual(['.sweepbook-pool', 'wanted.root']);
   });
 });

@@ -40,8 +40,17 @@ export interface Lies {
   /** Instead of the answer of archiveinfo. */
   archiveInfo?: (honest: Entry[]) => unknown;
   archiveStatus?: number;
-  /** Instead of the answer of a stage request's progress. */
+  /** Instead of the answer to a new stage request. */
+  stageBegun?: (honest: { requestId: string }) => unknown;
+  /** Instead of the files in the answer of a stage request's progress. */
   staged?: (honest: StagedEntry[]) => unknown;
+  /** Instead of that whole answer. */
+  stagedAnswer?: (honest: { id: string; files: unknown }) => unknown;
+  stagedStatus?: number;
+  /** Instead of the bytes that lie there. */
+  served?: (bytes: Buffer) => Buffer;
+  /** Half of the file comes, and then nothing more. */
+  stalls?: (path: string) => boolean;
   /** Refuses stage requests, as RFC 7807 has it. */
   stageStatus?: number;
 }
@@ -51,6 +60,11 @@ export interface StagedEntry {
   state?: string;
   onDisk?: boolean;
   error?: string;
+}
+
+function tell(reply: Reply, status: number, body: unknown): void {
+  const type = status < 400 ? 'application/json' : 'application/problem+json';
+  reply(status, { 'content-type': type }, typeof body === 'string' ? body : JSON.stringify(body));
 }
 
 async function bodyOf<T>(request: IncomingMessage): Promise<T> {
@@ -114,24 +128,14 @@ export async function startTapeSite(folder: string) {
     const { paths } = await bodyOf<{ paths: string[] }>(request);
     // As the standard has it: in any order.
     const honest = paths.map(localityOf).toReversed();
-    const told = state.lies.archiveInfo ? state.lies.archiveInfo(honest) : honest;
-    reply(
-      state.lies.archiveStatus ?? 200,
-      { 'content-type': 'application/json' },
-      typeof told === 'string' ? told : JSON.stringify(told),
-    );
+    const { archiveInfo: lie, archiveStatus } = state.lies;
+    tell(reply, archiveStatus ?? 200, lie ? lie(honest) : honest);
   }
 
   async function stage(request: IncomingMessage, path: string, reply: Reply): Promise<void> {
-    const json = { 'content-type': 'application/json' };
-    const { stageStatus, staged } = state.lies;
+    const { stageStatus, stageBegun, staged, stagedAnswer, stagedStatus } = state.lies;
     if (stageStatus !== undefined) {
-      const problem = { status: stageStatus, title: 'The robot is on strike', detail: 'come back' };
-      return reply(
-        stageStatus,
-        { 'content-type': 'application/problem+json' },
-        JSON.stringify(problem),
-      );
+      return tell(reply, stageStatus, { title: 'The robot is on strike', detail: 'come back' });
     }
     const [, , , verb, id = '', step] = path.split('/');
     if (request.method === 'POST' && verb === 'stage' && id === '') {
@@ -142,17 +146,14 @@ export async function startTapeSite(folder: string) {
         { path: of, state: offline.has(of) ? 'STARTED' : 'COMPLETED' },
       ]);
       requests.set(requestId, new Map(entries));
-      return reply(201, json, JSON.stringify({ requestId }));
+      return tell(reply, 201, stageBegun?.({ requestId }) ?? { requestId });
     }
     const known = requests.get(id);
-    if (!known) return reply(404, json, JSON.stringify({ status: 404, title: 'no such request' }));
+    if (!known) return tell(reply, 404, { status: 404, title: 'no such request' });
     if (request.method === 'GET') {
       const honest = [...known.values()].toReversed();
-      return reply(
-        200,
-        json,
-        JSON.stringify({ id, createdAt: 0, files: staged?.(honest) ?? honest }),
-      );
+      const body = { id, createdAt: 0, files: staged?.(honest) ?? honest };
+      return tell(reply, stagedStatus ?? 200, stagedAnswer?.(body) ?? body);
     }
     const { paths } = await bodyOf<{ paths: string[] }>(request);
     for (const of of paths) {
@@ -193,7 +194,11 @@ export async function startTapeSite(folder: string) {
       case 'GET':
         if (!stat?.isFile()) return reply(404);
         if (offline.has(path)) return reply(409);
+        if (state.lies.served) return void response.end(state.lies.served(readFileSync(file)));
         response.writeHead(200, { 'content-length': String(stat.size) });
+        if (state.lies.stalls?.(path)) {
+          return void response.write(readFileSync(file).subarray(0, stat.size / 2));
+        }
         await pipeline(createReadStream(file), response);
         return;
       case 'DELETE':

@@ -9,11 +9,17 @@ import { until } from './until.ts';
 export class XrootdForTests {
   readonly folder = mkdtempSync(join(tmpdir(), 'sweepbook-xrootd-'));
   readonly data = join(this.folder, 'data');
+  /** Further lines of its configuration. */
+  private more: readonly string[] = [];
   private port = 0;
   private child: ChildProcess | undefined;
 
-  static async start(prepare: (data: string) => void = () => undefined): Promise<XrootdForTests> {
+  static async start(
+    prepare: (data: string) => void = () => undefined,
+    more: readonly string[] = [],
+  ): Promise<XrootdForTests> {
     const server = new XrootdForTests();
+    server.more = more;
     for (const name of ['data', 'admin', 'run', 'log']) mkdirSync(join(server.folder, name));
     prepare(server.data);
     await server.start();
@@ -74,6 +80,7 @@ export class XrootdForTests {
       `xrd.port ${this.port}`,
       'xrd.network nodnr',
       'xrootd.chksum max 4 adler32 crc32c md5',
+      ...this.more,
       '',
     ].join('\n');
   }

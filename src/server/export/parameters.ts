@@ -5,6 +5,7 @@ import { readPlace } from '../../events/events.queries.ts';
 import { accessProtocols, type AccessProtocol } from '../../pools/pools.rules.ts';
 import { parseRunRanges } from '../../runs/runs.rules.ts';
 import { exportFormats, formats, type ExportFormat } from '../../formats/formats.ts';
+import { isLine } from '../../text.ts';
 
 /** What is asked of an export, checked. */
 export interface ExportParameters {
@@ -100,8 +101,7 @@ function flagOf(name: string, text: string | undefined): boolean {
 }
 
 function treeOf(text: string | undefined): string | undefined {
-  // eslint-disable-next-line no-control-regex
-  if (text === undefined || /^[^\u0000-\u001f\u007f]{1,200}$/.test(text)) return text;
+  if (text === undefined || (text !== '' && text.length <= 200 && isLine(text))) return text;
   throw badInput('tree', text, '1 to 200 printable characters');
 }
 
