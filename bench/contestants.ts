@@ -63,6 +63,10 @@ export async function startSweepbook(
       SWEEPBOOK_PORT: '0',
       SWEEPBOOK_HOME: home,
       SWEEPBOOK_WORKER: 'false',
+      // One principal asks as much as he can.
+      SWEEPBOOK_LIMIT_RATE: '0',
+      SWEEPBOOK_LIMIT_ANONYMOUS_RATE: '0',
+      SWEEPBOOK_LIMIT_SOCKETS_PER_PRINCIPAL: '2000',
       ...(databaseUrl === undefined ? {} : { DATABASE_URL: databaseUrl }),
       ...settings,
     },

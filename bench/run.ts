@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import type { Bench, BenchOptions } from './bench.ts';
 import { openCluster } from './data.ts';
 import { exports } from './exports.ts';
+import { floodsBench } from './floods.ts';
 import { growth } from './growth.ts';
 import { incidents } from './incidents.ts';
 import { reads } from './reads.ts';
@@ -30,6 +31,7 @@ const benches: Record<string, { readonly run: Bench; readonly datasets: number }
   'small-files': { run: smallFiles, datasets: 0 },
   stores: { run: stores, datasets: 0 },
   incidents: { run: crash, datasets: 10_000 },
+  floods: { run: floodsBench, datasets: 0 },
 };
 
 const { values, positionals } = parseArgs({

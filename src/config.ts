@@ -3,7 +3,8 @@ import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { anyRoles, type AnyRole } from './access/roles.ts';
 import { usualServer, withFile, type Environment } from './environment.ts';
-import { SweepbookError } from './errors.ts';
+import { shown, SweepbookError } from './errors.ts';
+import { limitForms, limitsOf, type Limits } from './limits.ts';
 
 const flag = z
   .enum(['true', 'false', '1', '0', 'yes', 'no'])
@@ -143,6 +144,9 @@ const settings = z.object({
     .describe('how long running requests and copies may take to end on SIGTERM'),
 });
 
+/** With one for each limit (docs/limits.md). */
+const allSettings = settings.extend(limitForms);
+
 /** The settings of this process, frozen; paths are absolute. */
 export interface Config {
   readonly host: string;
@@ -186,14 +190,23 @@ export interface Config {
   readonly migrate: boolean;
   readonly logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
   readonly shutdownSeconds: number;
+  /** What may be asked of the server. */
+  readonly limits: Limits;
   readonly hostname: string;
 }
 
 /** The one reader of the environment; a value that does not fit is refused with its name. */
 export function readConfig(environment: Environment = process.env): Config {
-  const read = settings.safeParse(withFile(environment));
-  if (!read.success) {
-    const faults = read.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+  const merged = withFile(environment);
+  const read = allSettings.safeParse(merged);
+  const faults = [
+    ...strangeLimits(merged),
+    ...(read.error?.issues ?? []).map((issue) => {
+      const name = issue.path.join('.');
+      return `${name}${name in limitForms ? ` ${shown(merged[name])}` : ''}: ${issue.message}`;
+    }),
+  ];
+  if (!read.success || faults.length > 0) {
     throw new SweepbookError('BAD_USER_INPUT', `settings: ${faults.join('; ')}`, { faults });
   }
   const given = read.data;
@@ -238,9 +251,16 @@ export function readConfig(environment: Environment = process.env): Config {
     migrate: given.SWEEPBOOK_MIGRATE,
     logLevel: given.SWEEPBOOK_LOG_LEVEL,
     shutdownSeconds: given.SWEEPBOOK_SHUTDOWN_SECONDS,
+    limits: limitsOf(given),
     hostname: hostname(),
   });
 }
+
+/** A limit whose name is mistyped would not be there, and nobody would know. */
+const strangeLimits = (merged: Environment): string[] =>
+  Object.keys(merged)
+    .filter((name) => name.startsWith('SWEEPBOOK_LIMIT_') && !(name in limitForms))
+    .map((name) => `${name}: there is no such limit; "sweepbook config" lists them`);
 
 /** Settings that are a secret as a whole. */
 const secrets = new Set(['SWEEPBOOK_WEBHOOK_KEY']);
@@ -256,7 +276,7 @@ export interface SettingLine {
 export function describeConfig(environment: Environment = process.env): SettingLine[] {
   const merged = withFile(environment);
   readConfig(environment);
-  return Object.entries(settings.shape).map(([name, form]) => {
+  return Object.entries(allSettings.shape).map(([name, form]) => {
     const given = merged[name];
     const value = given ?? form.parse(undefined);
     return {

@@ -66,6 +66,10 @@ export class SweepbookError extends Error {
   }
 }
 
+/** Whether a question was refused because it asks for too much. */
+export const isTooComplex = (error: unknown): boolean =>
+  error instanceof SweepbookError && error.code === 'QUERY_TOO_COMPLEX';
+
 /** The refusal for input that breaks a rule of form: names the field, the value and the way out. */
 export function badInput(field: string, value: unknown, wayOut: string): SweepbookError {
   return new SweepbookError('BAD_USER_INPUT', `${field} ${shown(value)}: ${wayOut}`, {

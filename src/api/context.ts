@@ -45,6 +45,16 @@ export interface Means {
   ring(): void;
 }
 
+/** What pays for an operation. */
+export interface Purse {
+  /** For one that may answer with so many fields; throws RATE_LIMITED. */
+  pay(fields: number): void;
+  /** For one that is refused because it is beyond its limits. */
+  fine(): void;
+}
+
+export const free: Purse = { pay: () => undefined, fine: () => undefined };
+
 type Batch<K, V> = (context: Context, keys: readonly K[]) => Promise<readonly V[]>;
 
 /** One request: who asks, and with what it is answered. */
@@ -54,13 +64,21 @@ export class Context {
   readonly requestId: string;
   /** Where it came from; undefined = nobody knows any more. */
   readonly address: string | undefined;
+  readonly purse: Purse;
   private readonly loaders = new Map<unknown, DataLoader<unknown, unknown>>();
 
-  constructor(means: Means, viewer: Viewer, requestId: string, address?: string) {
+  constructor(
+    means: Means,
+    viewer: Viewer,
+    requestId: string,
+    address?: string,
+    purse: Purse = free,
+  ) {
     this.means = means;
     this.viewer = viewer;
     this.requestId = requestId;
     this.address = address;
+    this.purse = purse;
   }
 
   /** A handle for one read: no identity map, nothing remembered. */

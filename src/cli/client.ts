@@ -8,11 +8,12 @@ import { complain } from './print.ts';
 export interface Refusal {
   readonly code: string;
   readonly message: string;
+  readonly facts?: { readonly retryAfterSeconds?: number } | undefined;
 }
 
 interface GraphqlError {
   readonly message: string;
-  readonly extensions?: { readonly code?: string };
+  readonly extensions?: { readonly code?: string; readonly facts?: Refusal['facts'] };
 }
 
 interface GraphqlAnswer {
@@ -20,12 +21,21 @@ interface GraphqlAnswer {
   readonly errors?: readonly GraphqlError[];
   readonly code?: string;
   readonly message?: string;
+  readonly facts?: Refusal['facts'];
 }
 
 const isUnauthenticated = (error: unknown) =>
   error instanceof CliError && error.code === 'UNAUTHENTICATED';
 
+/** How long to wait, when the server says so: it has too much to do, and nothing was begun. */
+const restOf = (error: unknown): number | undefined =>
+  error instanceof CliError && error.retryAfterSeconds !== undefined
+    ? error.retryAfterSeconds * 1000
+    : undefined;
+
 const answerTimeoutMs = 120_000;
+/** So long a call waits in all for a server that has too much to do. */
+const mostRestMs = 60_000;
 const retryMs = { first: 250, longest: 5000 };
 
 /** Talks GraphQL with the server; everything it throws is a CliError. */
@@ -52,12 +62,18 @@ export class Client {
 
   /** The answer's data; a refusal becomes a CliError with the exit code that fits. */
   async call<Data>(query: string, variables: Record<string, unknown> = {}): Promise<Data> {
-    const giveUpAt = Date.now() + this.patienceMs;
+    const begunAt = Date.now();
+    const giveUpAt = begunAt + this.patienceMs;
     for (let delayMs = retryMs.first; ; delayMs = Math.min(delayMs * 2, retryMs.longest)) {
       try {
         return (await this.#callOnce(query, variables)) as Data;
       } catch (error) {
         if (isUnauthenticated(error) && this.renewToken()) continue;
+        const restMs = restOf(error);
+        if (restMs !== undefined && Date.now() + restMs <= begunAt + mostRestMs) {
+          await pause(restMs * (1 + Math.random() / 4), this.signal);
+          continue;
+        }
         if (!isTransient(error) || Date.now() + delayMs > giveUpAt) throw error;
         // Said once an outage, and not for a hiccup.
         if (delayMs === retryMs.first * 4) complain(`${messageOf(error)} (trying again)`);
@@ -76,11 +92,13 @@ export class Client {
     const answer = await this.json<GraphqlAnswer>(response);
     if (answer.code !== undefined) {
       // Refused before GraphQL came to it.
-      throw this.refusal({ code: answer.code, message: answer.message ?? answer.code });
+      const { code, message = code, facts } = answer;
+      throw this.refusal({ code, message, facts });
     }
     const [first] = answer.errors ?? [];
     if (first) {
-      throw this.refusal({ code: first.extensions?.code ?? 'INTERNAL', message: first.message });
+      const { code = 'INTERNAL', facts } = first.extensions ?? {};
+      throw this.refusal({ code, message: first.message, facts });
     }
     if (!answer.data) throw this.strange(response);
     return answer.data;
@@ -122,7 +140,7 @@ export class Client {
 
   /** The server refused: its sentence, and for tokens where ours came from. */
   refusal(refusal: Refusal): CliError {
-    const { code, message } = refusal;
+    const { code, message, facts } = refusal;
     const exit = exitCodeOf(code);
     if (code === 'UNAUTHENTICATED') {
       const way =
@@ -138,7 +156,7 @@ export class Client {
       const what = `the server at ${this.settings.url} does not know this request (${message})`;
       return new CliError(exit, `${what}: use the command line of its version`, code);
     }
-    return new CliError(exit, message, code);
+    return new CliError(exit, message, code, facts?.retryAfterSeconds);
   }
 
   /** Nothing came back, or not all of it. */

@@ -40,11 +40,14 @@ export class CliError extends Error {
   readonly exit: ExitCode;
   /** The server's code, where the server refused. */
   readonly code: string | undefined;
+  /** When the server would have it asked again. */
+  readonly retryAfterSeconds: number | undefined;
 
-  constructor(exit: ExitCode, message: string, code?: string) {
+  constructor(exit: ExitCode, message: string, code?: string, retryAfterSeconds?: number) {
     super(message);
     this.exit = exit;
     this.code = code;
+    this.retryAfterSeconds = retryAfterSeconds;
   }
 }
 

@@ -7,13 +7,17 @@ type Network = [ipaddr.IPv4 | ipaddr.IPv6, number];
 /** Tells who asks: the peer, or whom proxies that are trusted name. */
 export type AddressOf = (request: IncomingMessage) => string | undefined;
 
-/** The reader of addresses for these proxies. BAD_USER_INPUT for what is no address or network. */
-export function addressReader(trusted: readonly string[]): AddressOf {
+/** Whether an address is that of a trusted proxy. BAD_USER_INPUT for what is no address or network. */
+export function trustIn(trusted: readonly string[]): (address: string) => boolean {
   const networks = trusted.map(readNetwork);
-  const isTrusted = (text: string) => {
+  return (text) => {
     const address = read(text);
     return address !== undefined && networks.some((network) => isWithin(address, network));
   };
+}
+
+/** The reader of addresses behind these proxies. */
+export function addressReader(isTrusted: (address: string) => boolean): AddressOf {
   return (request) => {
     const peer = request.socket.remoteAddress;
     const named = [request.headers['x-forwarded-for'] ?? []]
@@ -47,3 +51,12 @@ function readNetwork(text: string): Network {
 
 const isWithin = (address: ipaddr.IPv4 | ipaddr.IPv6, [network, bits]: Network) =>
   address.kind() === network.kind() && address.match(network, bits);
+
+/** Whom an address stands for when it is counted: who has one of IPv6 has all of its /64. */
+export function networkOf(text: string | undefined): string {
+  const address = text === undefined ? undefined : read(text);
+  if (address === undefined) return 'an unknown address';
+  if (address.kind() === 'ipv4') return address.toString();
+  const parts = (address as ipaddr.IPv6).parts.slice(0, 4).map((part) => part.toString(16));
+  return `${parts.join(':')}::/64`;
+}

@@ -90,3 +90,9 @@ const statuses: Partial<Record<ErrorCode, number>> = {
 export function httpStatus(code: ErrorCode): number {
   return statuses[code] ?? 409;
 }
+
+/** Seconds after which what was refused may be asked again, as a header has them. */
+export const retryAfter = ({ facts }: SweepbookError): string => {
+  const seconds = facts['retryAfterSeconds'];
+  return String(typeof seconds === 'number' ? seconds : 5);
+};

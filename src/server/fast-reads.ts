@@ -4,18 +4,17 @@ import {
   GraphQLError,
   Kind,
   OperationTypeNode,
-  parse,
   specifiedRules,
   validate,
   visit,
   type ASTNode,
   type DocumentNode,
   type FragmentDefinitionNode,
-  type GraphQLSchema,
   type OperationDefinitionNode,
   type SelectionSetNode,
 } from 'graphql';
 import type { Viewer } from '../access/policy.ts';
+import { free, type Purse } from '../api/context.ts';
 import { notReadable } from '../api/json-text.ts';
 import { lateArguments } from '../api/read-model.ts';
 import { NotReadable, readStatement } from '../api/read-statement.ts';
@@ -25,7 +24,8 @@ import { isKept } from '../text.ts';
 import { brokenOff, isPassing, postgresCode, unstorable } from '../database/transaction.ts';
 import { messageOf, SweepbookError } from '../errors.ts';
 import type { OpenStores } from '../storage/open.ts';
-import { demandComplexity, limits, shapeRule } from './limits.ts';
+import type { Complexity } from './complexity.ts';
+import { readDocument } from './document.ts';
 import { readModels } from './read-models.ts';
 
 /** As it came; what does not fit is left to the plain road, which says why. */
@@ -79,14 +79,18 @@ export class FastReads {
   private awayUntil = 0;
 
   constructor(
-    private readonly schema: GraphQLSchema,
+    private readonly complexity: Complexity,
     private readonly stores: OpenStores,
     private readonly pool: ReadPool,
     private readonly log: FastLog,
   ) {}
 
   /** The text of the answer; undefined = to be answered by the plain road. */
-  async answer(asked: AskedQuery, viewer: Viewer): Promise<string | undefined> {
+  async answer(
+    asked: AskedQuery,
+    viewer: Viewer,
+    purse: Purse = free,
+  ): Promise<string | undefined> {
     const now = performance.now();
     if (now < this.awayUntil) return undefined;
     const prepared = this.prepared(asked);
@@ -94,7 +98,11 @@ export class FastReads {
     try {
       const given = this.given(prepared, asked);
       if (!given) return undefined;
-      const data = await this.pool.text(this.statement(prepared, given, viewer), given);
+      purse.pay(given.fields);
+      const data = await this.pool.text(
+        this.statement(prepared, given.values, viewer),
+        given.values,
+      );
       if (data === null || data.includes(notReadable)) return undefined;
       return `{"data":${data}}\n`;
     } catch (error) {
@@ -135,14 +143,19 @@ export class FastReads {
     this.log.warn({ error: messageOf(error) }, 'a fast read failed: the resolvers answer');
   }
 
-  /** The coerced variables of a request that is within the limits. Throws QUERY_TOO_COMPLEX. */
-  private given(prepared: Prepared, { operationName, variables }: AskedQuery): Given | undefined {
+  /** The coerced variables of a request that is within the limits, and what it may answer. Throws QUERY_TOO_COMPLEX. */
+  private given(
+    prepared: Prepared,
+    { operationName, variables }: AskedQuery,
+  ): { readonly values: Given; readonly fields: number } | undefined {
     const { document, operation } = prepared;
     const definitions = operation.variableDefinitions ?? [];
-    const { coerced } = getVariableValues(this.schema, definitions, variables, { maxErrors: 1 });
+    const { coerced } = getVariableValues(this.complexity.schema, definitions, variables, {
+      maxErrors: 1,
+    });
     if (!coerced || Object.values(coerced).some(isUnkept)) return undefined;
-    demandComplexity(this.schema, document, variables, operationName);
-    return coerced;
+    const fields = this.complexity.demand({ document, variables, operationName });
+    return { values: coerced, fields };
   }
 
   private statement(prepared: Prepared, given: Given, viewer: Viewer): WrittenStatement {
@@ -158,7 +171,8 @@ export class FastReads {
     const key = JSON.stringify([fixed, [...late]]);
     const known = statements.get(key);
     if (known) return known;
-    const { schema, stores } = this;
+    const { stores } = this;
+    const { schema } = this.complexity;
     const statement = writeStatement(
       readStatement(
         { schema, selectionSet: operation.selectionSet, fragments, variables: given, late },
@@ -206,11 +220,11 @@ export class FastReads {
 
   private prepare({ query, operationName }: AskedQuery): Prepared | undefined {
     try {
-      const document = parse(query, { maxTokens: limits.tokens });
+      const document = readDocument(query, this.complexity.limits);
       const operation = getOperationAST(document, operationName);
       if (operation?.operation !== OperationTypeNode.QUERY) return undefined;
-      const rules = [...specifiedRules, shapeRule];
-      if (validate(this.schema, document, rules, { maxErrors: 1 }).length > 0) return undefined;
+      const faults = validate(this.complexity.schema, document, specifiedRules, { maxErrors: 1 });
+      if (faults.length > 0) return undefined;
       const fragments = document.definitions.filter(
         (definition) => definition.kind === Kind.FRAGMENT_DEFINITION,
       );
@@ -223,7 +237,7 @@ export class FastReads {
         slowUntil: 0,
       };
     } catch (error) {
-      if (error instanceof GraphQLError) return undefined;
+      if (error instanceof GraphQLError || error instanceof SweepbookError) return undefined;
       throw error;
     }
   }

@@ -1,5 +1,6 @@
 import type { FastifyRequest, RouteHandlerMethod } from 'fastify';
 import type { Viewer } from '../access/policy.ts';
+import type { Purse } from '../api/context.ts';
 import type { AskedQuery, FastReads } from './fast-reads.ts';
 
 /** Says that the answer came by the fast road, and how long its statement took. */
@@ -21,19 +22,28 @@ const contentTypes = new Map<string | undefined, string>([
   ['application/graphql-response+json,application/json', graphqlJson],
 ]);
 
+interface FastRoad {
+  readonly reads: FastReads;
+  readonly viewerOf: (request: FastifyRequest) => Viewer;
+  readonly purseOf: (request: FastifyRequest) => Purse;
+  readonly plainRoad: RouteHandlerMethod;
+  readonly answered: (request: FastifyRequest, asked: AskedQuery) => void;
+}
+
 /** POST /graphql: by the fast road if it knows the answer, else by the plain one. */
-export function fastRoad(
-  reads: FastReads,
-  viewerOf: (request: FastifyRequest) => Viewer,
-  plainRoad: RouteHandlerMethod,
-  answered: (request: FastifyRequest, asked: AskedQuery) => void,
-): RouteHandlerMethod {
+export function fastRoad({
+  reads,
+  viewerOf,
+  purseOf,
+  plainRoad,
+  answered,
+}: FastRoad): RouteHandlerMethod {
   return async function handle(request, reply) {
     const contentType = contentTypes.get(request.headers.accept);
     const asked = contentType === undefined ? undefined : askedOf(request);
     if (!asked) return plainRoad.call(this, request, reply);
     const begun = performance.now();
-    const answer = await reads.answer(asked, viewerOf(request));
+    const answer = await reads.answer(asked, viewerOf(request), purseOf(request));
     if (answer === undefined) return plainRoad.call(this, request, reply);
     answered(request, asked);
     void reply

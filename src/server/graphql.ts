@@ -10,15 +10,22 @@ import {
 } from '@apollo/server/plugin/disabled';
 import { GraphQLError, type GraphQLSchema } from 'graphql';
 import type { Context } from '../api/context.ts';
-import { toGraphQL, type FaultLog } from './errors.ts';
+import { isTooComplex, SweepbookError } from '../errors.ts';
+import type { Complexity } from './complexity.ts';
+import { httpStatus, retryAfter, toGraphQL, type FaultLog } from './errors.ts';
 import { demandIntrospection, hintsFor, type Introspection } from './introspection.ts';
-import { demandComplexity, limits, shapeRule } from './limits.ts';
 
-/** A fault of the question is no fault of the server: 400, as when the executor finds it. */
+/** A fault of the question is no fault of the server: 400, as when the executor finds it; 429 of who asks too much. */
 function asBadRequest(error: unknown): unknown {
-  if (!(error instanceof GraphQLError)) return error;
+  const isRefusal = error instanceof SweepbookError;
+  if (!isRefusal && !(error instanceof GraphQLError)) return error;
+  const isLater = isRefusal && error.code === 'RATE_LIMITED';
+  const headers = new HeaderMap(isLater ? [['retry-after', retryAfter(error)]] : []);
+  const http = { status: isLater ? httpStatus(error.code) : 400, headers };
+  if (isRefusal) {
+    return new GraphQLError(error.message, { originalError: error, extensions: { http } });
+  }
   const { message, nodes, source, positions, path, originalError, extensions } = error;
-  const http = { status: 400, headers: new HeaderMap() };
   const place = { nodes, source, positions, path };
   return new GraphQLError(message, {
     ...place,
@@ -43,12 +50,20 @@ function isRefusedDocument({ http, body }: GraphQLResponse): boolean {
 const takesResponseType = (headers: HeaderMap | undefined): boolean =>
   headers?.get('accept')?.includes('application/graphql-response+json') === true;
 
-/** Apollo, with the same limits and the same errors as the WebSocket road. */
-export function makeApollo(
-  schema: GraphQLSchema,
-  introspection: Introspection,
-  log: FaultLog,
-): ApolloServer<Context> {
+interface ApolloOptions {
+  readonly schema: GraphQLSchema;
+  readonly complexity: Complexity;
+  readonly introspection: Introspection;
+  readonly log: FaultLog;
+}
+
+/** Apollo, with the same limits and the same errors as the WebSocket road; documents are within them already. */
+export function makeApollo({
+  schema,
+  complexity,
+  introspection,
+  log,
+}: ApolloOptions): ApolloServer<Context> {
   const contexts = new WeakMap<Error, Context>();
   const errorsAndLimits: ApolloServerPlugin<Context> = {
     async requestDidStart() {
@@ -56,8 +71,11 @@ export function makeApollo(
         async didResolveOperation({ document, request, operationName, contextValue }) {
           try {
             demandIntrospection(introspection, contextValue.viewer, document);
-            demandComplexity(schema, document, request.variables ?? {}, operationName ?? undefined);
+            const variables = request.variables ?? {};
+            const asked = { document, variables, operationName: operationName ?? undefined };
+            contextValue.purse.pay(complexity.demand(asked));
           } catch (error) {
+            if (isTooComplex(error)) contextValue.purse.fine();
             throw asBadRequest(error);
           }
         },
@@ -81,8 +99,7 @@ export function makeApollo(
     introspection: true,
     // Stack traces are for the log.
     includeStacktraceInErrorResponses: false,
-    parseOptions: { maxTokens: limits.tokens },
-    validationRules: [shapeRule],
+    parseOptions: { maxTokens: complexity.limits.tokens },
     plugins: [
       ApolloServerPluginLandingPageDisabled(),
       // It would look at each field of each answer, to come to no-store.

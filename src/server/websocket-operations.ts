@@ -1,45 +1,54 @@
 import {
   getOperationAST,
   GraphQLError,
-  parse,
   specifiedRules,
   validate,
   type ExecutionArgs,
-  type GraphQLSchema,
 } from 'graphql';
 import type { SubscribePayload } from 'graphql-ws';
 import type { Viewer } from '../access/policy.ts';
 import type { Context } from '../api/context.ts';
-import { messageOf } from '../errors.ts';
+import { isTooComplex, messageOf, SweepbookError } from '../errors.ts';
+import { limitSetting, type LimitName, type Limits } from '../limits.ts';
+import type { Complexity } from './complexity.ts';
+import { readDocument } from './document.ts';
 import { toGraphQL, type FaultLog } from './errors.ts';
 import { demandIntrospection, hintsFor, type Introspection } from './introspection.ts';
-import { demandComplexity, limits, shapeRule } from './limits.ts';
 
 export interface Preparing {
-  readonly schema: GraphQLSchema;
+  readonly complexity: Complexity;
   readonly introspection: Introspection;
   readonly log: FaultLog;
 }
 
-/** The same steps as Apollo takes: limits, then rules, then how much would come back. */
+/** The same steps as over HTTP: limits, then rules, then how much would come back. */
 export function prepare(
-  { schema, introspection, log }: Preparing,
+  { complexity, introspection, log }: Preparing,
   payload: SubscribePayload,
   contextValue: Context,
 ): ExecutionArgs | readonly GraphQLError[] {
+  const { schema, limits } = complexity;
   try {
-    const document = parse(payload.query, { maxTokens: limits.tokens });
-    const faults = validate(schema, document, [...specifiedRules, shapeRule], { maxErrors: 20 });
+    contextValue.purse.pay(0);
+    const document = readDocument(payload.query, limits);
+    const faults = validate(schema, document, specifiedRules, { maxErrors: 20 });
     if (faults.length > 0) return faults;
     const operation = getOperationAST(document, payload.operationName);
     if (!operation)
       return [new GraphQLError('name one of the operations of the document (operationName)')];
     demandIntrospection(introspection, contextValue.viewer, document);
     const variableValues = payload.variables ?? {};
-    demandComplexity(schema, document, variableValues, payload.operationName ?? undefined);
-    return { schema, document, operationName: payload.operationName, variableValues, contextValue };
+    const operationName = payload.operationName ?? undefined;
+    contextValue.purse.pay(
+      complexity.demand({ document, variables: variableValues, operationName }),
+    );
+    return { schema, document, operationName, variableValues, contextValue };
   } catch (error) {
     if (error instanceof GraphQLError) return [error];
+    if (error instanceof SweepbookError) {
+      if (isTooComplex(error)) contextValue.purse.fine();
+      return [asGraphQL(error)];
+    }
     log.error(
       { requestId: contextValue.requestId, error: messageOf(error) },
       'websocket: preparation failed',
@@ -48,14 +57,16 @@ export function prepare(
   }
 }
 
-export const tooMany = () =>
-  new GraphQLError(
-    `a connection has at most ${limits.operationsPerSocket} operations at once: end one, or open another connection`,
-    { extensions: { code: 'RATE_LIMITED', facts: { most: limits.operationsPerSocket } } },
-  );
+/** The refusal of one operation more than a WebSocket may have. */
+export function tooMany(limit: LimitName, limits: Limits, what: string): GraphQLError {
+  const most = limits[limit];
+  const why = `a connection has at most ${most} ${what} at once: end one, or open another connection`;
+  const facts = { limit, most, setting: limitSetting(limit) };
+  return new GraphQLError(why, { extensions: { code: 'RATE_LIMITED', facts } });
+}
 
 const asGraphQL = (error: Error) =>
-  error instanceof GraphQLError ? error : new GraphQLError(error.message);
+  error instanceof GraphQLError ? error : new GraphQLError(error.message, { originalError: error });
 
 export function tell(error: Error, requestId: string, log: FaultLog): GraphQLError {
   const found = asGraphQL(error);

@@ -1,25 +1,30 @@
 import type { IncomingMessage, Server } from 'node:http';
 import { randomUUID } from 'node:crypto';
-import type { Duplex } from 'node:stream';
-import type { GraphQLSchema } from 'graphql';
-import { useServer } from 'graphql-ws/use/ws';
+import { getOperationAST, OperationTypeNode, type ExecutionArgs, type GraphQLError } from 'graphql';
+import type { ServerOptions } from 'graphql-ws';
+import { useServer, type Extra } from 'graphql-ws/use/ws';
 import { WebSocket, WebSocketServer } from 'ws';
-import type { Viewer } from '../access/policy.ts';
 import { unknownViewer } from '../access/audit-trail.ts';
 import { expiryOf, type Standing } from '../access/identity.ts';
 import { Context, type Means } from '../api/context.ts';
 import { SweepbookError } from '../errors.ts';
+import type { Limits } from '../limits.ts';
 import type { AddressOf } from './address.ts';
 import { bearerToken } from './authorization.ts';
+import type { Complexity } from './complexity.ts';
+import { Counts } from './connections.ts';
 import type { FaultLog } from './errors.ts';
+import { rateLimited, Ticket, type Gate, type Payer } from './gate.ts';
 import type { Introspection } from './introspection.ts';
-import { limits } from './limits.ts';
 import type { SocketCounts } from './metrics.ts';
 import { prepare, refusals, tell, tooMany } from './websocket-operations.ts';
+import { acceptUpgrades, leaveUnread, SilentSockets } from './websocket-upgrades.ts';
 
 /** Why a WebSocket was closed; 4400 and up are those of graphql-transport-ws. */
 export const closeCodes = {
   goingAway: 1001,
+  tooManyMessages: 1008,
+  tooLongMessage: 1009,
   tryLater: 1013,
   /** Refused at connection_init, or the token has ended since: a client may come again with another one. */
   forbidden: 4403,
@@ -27,24 +32,17 @@ export const closeCodes = {
 } as const;
 
 const checkMs = 2000;
-const keepAliveMs = 12_000;
-/** Checks in a row in which nothing of what waits was taken. */
-const mostIdleChecks = 15;
 
 interface Peer extends Standing {
+  readonly payer: Payer;
   waitingBytes: number;
+  /** Checks in a row in which nothing of what waits was taken. */
   idleChecks: number;
+  /** Ids of subscriptions; those that have ended stay until another one begins. */
+  readonly subscriptions: Set<string>;
   /** Operations under way, by id: graphql-ws keeps them. */
   readonly operations: Readonly<Record<string, unknown>>;
 }
-
-const newPeer = (token: string | undefined, viewer: Viewer, operations: Peer['operations']) => ({
-  token,
-  viewer,
-  waitingBytes: 0,
-  idleChecks: 0,
-  operations,
-});
 
 interface SocketLog extends FaultLog {
   warn(facts: object, message: string): void;
@@ -56,6 +54,7 @@ export interface SocketOptions {
   readonly introspection: Introspection;
   /** Pages of other origins that may connect. */
   readonly origins: readonly string[];
+  readonly gate: Gate;
 }
 
 export interface ServedSockets {
@@ -66,56 +65,32 @@ export interface ServedSockets {
 /** GraphQL over WebSocket on the server's own port. Returns how to close it. */
 export function serveWebSockets(
   server: Server,
-  schema: GraphQLSchema,
+  complexity: Complexity,
   means: Means,
-  { log, addressOf, origins, introspection }: SocketOptions,
+  options: SocketOptions,
 ): ServedSockets {
+  const { log } = options;
+  const { schema, limits } = complexity;
   const sockets = new WebSocketServer({ noServer: true, maxPayload: limits.webSocketMessageBytes });
-  acceptUpgrades(server, sockets, origins);
-  const preparing = { schema, introspection, log };
+  const silent = new SilentSockets();
+  acceptUpgrades(server, sockets, silent, { ...options, limits, onFlood: closeFlooding });
   const peers = new Map<WebSocket, Peer>();
+  const greet = greeter({ ...options, limits, means, peers });
   const served = useServer<Record<string, unknown>>(
     {
       schema,
-      connectionInitWaitTimeout: 5000,
+      connectionInitWaitTimeout: limits.initSeconds * 1000,
       async onConnect({ connectionParams, extra, subscriptions }) {
-        try {
-          const token = tokenOf(connectionParams, extra.request);
-          const viewer = await means.identity.authenticate(token, addressOf(extra.request));
-          if (extra.socket.readyState !== WebSocket.OPEN) return false;
-          peers.set(extra.socket, newPeer(token, viewer, subscriptions));
-          return true;
-        } catch (error) {
-          noteRefusal(means, addressOf(extra.request), error);
-          refuse(extra.socket, error);
-          return false;
-        }
+        silent.remove(extra.socket);
+        return greet(extra, connectionParams, subscriptions);
       },
       onDisconnect: ({ extra }) => void peers.delete(extra.socket),
-      onSubscribe({ extra, subscriptions }, _id, payload) {
-        const peer = peers.get(extra.socket);
-        if (!peer) throw new Error('a subscription without a connection');
-        const expiry = expiryOf(peer.viewer);
-        if (expiry) refuse(extra.socket, expiry);
-        if (Object.keys(subscriptions).length > limits.operationsPerSocket) return [tooMany()];
-        const address = addressOf(extra.request);
-        const context = new Context(means, peer.viewer, randomUUID(), address);
-        return prepare(preparing, payload, context);
-      },
-      onNext: (_ctx, _id, _payload, { contextValue }, result) =>
-        result.errors && {
-          ...result,
-          errors: result.errors.map((error) =>
-            tell(error, (contextValue as Context).requestId, log),
-          ),
-        },
-      onError: ({ extra }, _id, _payload, errors) =>
-        refusals(errors, preparing, peers.get(extra.socket)?.viewer, randomUUID()),
+      ...operationHooks({ ...options, complexity, means, peers }),
     },
     sockets,
-    keepAliveMs,
+    limits.pingSeconds * 1000,
   );
-  const checks = keepChecking(peers, means, log);
+  const checks = keepChecking(peers, means, log, limits);
   return {
     counts: () => ({ sockets: sockets.clients.size, operations: operationsOf(peers.values()) }),
     async close() {
@@ -128,57 +103,127 @@ export function serveWebSockets(
   };
 }
 
+interface OperationOptions extends SocketOptions {
+  readonly complexity: Complexity;
+  readonly means: Means;
+  readonly peers: ReadonlyMap<WebSocket, Peer>;
+}
+
+type Hooks = ServerOptions<Record<string, unknown>, Extra>;
+
+/** From the operation that is asked for to its end. */
+function operationHooks(
+  options: OperationOptions,
+): Pick<Hooks, 'onSubscribe' | 'onNext' | 'onError'> {
+  const { complexity, means, peers, log } = options;
+  const { limits } = complexity;
+  return {
+    async onSubscribe({ extra, subscriptions }, id, payload) {
+      const peer = peers.get(extra.socket);
+      if (!peer) throw new Error('a subscription without a connection');
+      // Before the wait: what it is counted with begins at once.
+      const running = Object.keys(subscriptions).length;
+      await options.gate.turns.next(peer.payer.key);
+      const expiry = expiryOf(peer.viewer);
+      if (expiry) refuse(extra.socket, expiry);
+      if (running > limits.operationsPerSocket) {
+        return [tooMany('operationsPerSocket', limits, 'operations')];
+      }
+      const { viewer, payer } = peer;
+      const ticket = new Ticket(options.gate, payer);
+      const address = options.addressOf(extra.request);
+      const context = new Context(means, viewer, randomUUID(), address, ticket);
+      const prepared = prepare(options, payload, context);
+      if (!('document' in prepared) || !isSubscription(prepared)) return prepared;
+      return subscribe(peer, id, limits) ?? prepared;
+    },
+    onNext({ extra }, _id, _payload, { contextValue }, result) {
+      const peer = peers.get(extra.socket);
+      if (peer && extra.socket.bufferedAmount > limits.socketWaitingBytes) {
+        closeSlow(extra.socket, peer, log);
+      }
+      if (!result.errors) return;
+      const { requestId } = contextValue as Context;
+      return { ...result, errors: result.errors.map((error) => tell(error, requestId, log)) };
+    },
+    onError: ({ extra }, _id, _payload, errors) =>
+      refusals(errors, options, peers.get(extra.socket)?.viewer, randomUUID()),
+  };
+}
+
+interface Greeting extends SocketOptions {
+  readonly limits: Limits;
+  readonly means: Means;
+  readonly peers: Map<WebSocket, Peer>;
+}
+
+/** Finds out who connects; closes with why, when he may not. */
+function greeter({ limits, means, peers, gate, addressOf }: Greeting) {
+  const byPayer = new Counts();
+  return async (
+    { socket, request }: { readonly socket: WebSocket; readonly request: IncomingMessage },
+    parameters: Record<string, unknown> | undefined,
+    operations: Peer['operations'],
+  ): Promise<boolean> => {
+    const address = addressOf(request);
+    try {
+      const token = tokenOf(parameters, request);
+      const { viewer, ticket } = await gate.admit(token, address, () =>
+        means.identity.authenticate(token, address),
+      );
+      if (socket.readyState !== WebSocket.OPEN) return false;
+      const { payer } = ticket;
+      const most = limits.socketsPerPrincipal;
+      if (byPayer.of(payer.key) >= most) {
+        const why = `${payer.name} has ${most} WebSockets: close one, or try again later`;
+        throw rateLimited('socketsPerPrincipal', most, why);
+      }
+      socket.once('close', byPayer.add(payer.key));
+      const state = { waitingBytes: 0, idleChecks: 0, subscriptions: new Set<string>() };
+      peers.set(socket, { token, viewer, payer, operations, ...state });
+      return true;
+    } catch (error) {
+      noteRefusal(means, address, error);
+      refuse(socket, error);
+      return false;
+    }
+  };
+}
+
+function isSubscription({ document, operationName }: ExecutionArgs): boolean {
+  return getOperationAST(document, operationName)?.operation === OperationTypeNode.SUBSCRIPTION;
+}
+
+/** One subscription more; says why not, if there are too many. */
+function subscribe(
+  { subscriptions, operations }: Peer,
+  id: string,
+  limits: Limits,
+): readonly GraphQLError[] | undefined {
+  for (const known of subscriptions) if (!(known in operations)) subscriptions.delete(known);
+  if (subscriptions.size >= limits.subscriptionsPerSocket) {
+    return [tooMany('subscriptionsPerSocket', limits, 'subscriptions')];
+  }
+  subscriptions.add(id);
+  return undefined;
+}
+
 function operationsOf(peers: Iterable<Peer>): number {
   let sum = 0;
   for (const peer of peers) sum += Object.keys(peer.operations).length;
   return sum;
 }
 
-/**
- * Browsers let every page open a WebSocket to us, and read from it: that of another origin only if it is named. What is
- * no browser sends no Origin.
- */
-function isForeignPage({ headers }: IncomingMessage, origins: readonly string[]): boolean {
-  const { origin, host } = headers;
-  if (origin === undefined) return false;
-  const isOurs = URL.canParse(origin) && new URL(origin).host === host?.toLowerCase();
-  return !isOurs && !origins.includes(origin);
-}
-
-/** Says no and goes: whoever keeps his side open must not keep the server from going down. */
-function answer(socket: Duplex, status: string): void {
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`, () => socket.destroy());
-}
-
-function acceptUpgrades(
-  server: Server,
-  sockets: WebSocketServer,
-  origins: readonly string[],
-): void {
-  server.on('upgrade', (request, socket, head) => {
-    socket.on('error', () => socket.destroy());
-    if (request.url?.split('?')[0] !== '/graphql') {
-      answer(socket, '404 Not Found');
-    } else if (isForeignPage(request, origins)) {
-      answer(socket, '403 Forbidden');
-    } else if (sockets.clients.size >= limits.sockets) {
-      answer(socket, '503 Service Unavailable\r\nRetry-After: 5');
-    } else {
-      sockets.handleUpgrade(request, socket, head, (webSocket) => {
-        sockets.emit('connection', webSocket, request);
-      });
-    }
-  });
-}
-
 function keepChecking(
   peers: ReadonlyMap<WebSocket, Peer>,
   means: Means,
   log: SocketLog,
+  { socketStallSeconds }: Limits,
 ): { stop(): Promise<void> } {
+  const mostIdleChecks = (socketStallSeconds * 1000) / checkMs;
   let checking: Promise<void> | undefined;
   const timer = setInterval(() => {
-    closeStuck(peers, log);
+    closeStuck(peers, mostIdleChecks, log);
     checking ??= closeEnded(peers, means).finally(() => (checking = undefined));
   }, checkMs);
   return {
@@ -191,17 +236,33 @@ function keepChecking(
 }
 
 /** Ends the connections of readers that take nothing. */
-function closeStuck(peers: ReadonlyMap<WebSocket, Peer>, log: SocketLog): void {
+function closeStuck(
+  peers: ReadonlyMap<WebSocket, Peer>,
+  mostIdleChecks: number,
+  log: SocketLog,
+): void {
   for (const [socket, peer] of peers) {
-    if (!isStuck(socket, peer)) continue;
-    const { waitingBytes, viewer } = peer;
-    log.warn({ principal: viewer.principal, waitingBytes }, 'websocket: slow reader closed');
-    socket.close(
-      closeCodes.slowReader,
-      'too slow a reader: connect again with your last cursor as after',
-    );
-    setTimeout(() => socket.terminate(), 1000).unref();
+    countIdle(socket, peer);
+    if (peer.idleChecks >= mostIdleChecks) closeSlow(socket, peer, log);
   }
+}
+
+function closeSlow(socket: WebSocket, { viewer }: Peer, log: SocketLog): void {
+  if (socket.readyState !== WebSocket.OPEN) return;
+  const facts = { principal: viewer.principal, waitingBytes: socket.bufferedAmount };
+  log.warn(facts, 'websocket: slow reader closed');
+  socket.close(
+    closeCodes.slowReader,
+    'too slow a reader: connect again with your last cursor as after',
+  );
+  leaveUnread(socket);
+}
+
+/** Who floods is not read any further, not even his farewell. */
+function closeFlooding(socket: WebSocket): void {
+  if (socket.readyState !== WebSocket.OPEN) return;
+  socket.close(closeCodes.tooManyMessages, 'too many messages: send less at once');
+  leaveUnread(socket);
 }
 
 /** Ends the connections of tokens that have ended since, here or by another server. */
@@ -223,22 +284,24 @@ async function closeEnded(peers: ReadonlyMap<WebSocket, Peer>, means: Means): Pr
 }
 
 function noteRefusal({ trail }: Means, address: string | undefined, error: unknown): void {
-  if (!(error instanceof SweepbookError)) return;
+  // A flood of them is not to fill the database.
+  if (!(error instanceof SweepbookError) || error.code === 'RATE_LIMITED') return;
   const asked = { viewer: unknownViewer, requestId: undefined, address } as const;
   trail.refused({ ...asked, kind: 'CONNECTION', field: 'connection_init' }, error.code);
 }
 
-function isStuck(socket: WebSocket, peer: Peer): boolean {
+function countIdle(socket: WebSocket, peer: Peer): void {
   const waiting = socket.bufferedAmount;
   peer.idleChecks =
     waiting > 0 && waiting >= peer.waitingBytes && peer.waitingBytes > 0 ? peer.idleChecks + 1 : 0;
   peer.waitingBytes = waiting;
-  return peer.idleChecks >= mostIdleChecks;
 }
+
+const passing: ReadonlySet<string> = new Set(['UNAVAILABLE', 'RATE_LIMITED']);
 
 function refuse(socket: WebSocket, error: unknown): void {
   const reason = error instanceof SweepbookError ? error.message : 'try again';
-  const isRefusal = error instanceof SweepbookError && error.code !== 'UNAVAILABLE';
+  const isRefusal = error instanceof SweepbookError && !passing.has(error.code);
   const code = isRefusal ? closeCodes.forbidden : closeCodes.tryLater;
   // A close reason has at most 123 bytes.
   socket.close(

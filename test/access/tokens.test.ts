@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import WebSocket from 'ws';
 import { readConfig } from '../../src/config.ts';
 import { openSweepbook } from '../../src/main.ts';
-import { limits } from '../../src/server/limits.ts';
+import { defaultLimits as limits } from '../../src/limits.ts';
 import { clientOf, type TestClient } from '../support/client.ts';
 import { mutate, refusalOf } from '../support/scene.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
@@ -382,9 +382,9 @@ test('pages of other origins, and other protocols, are kept out', async () => {
   }
 });
 
-test('one operation too many is refused, and the connection stays', async () => {
+test('one subscription too many is refused, and the connection stays', async () => {
   const socket = await openSocket(server.address);
-  for (let at = 0; at < limits.operationsPerSocket; at++) socket.start(follow);
+  for (let at = 0; at < limits.subscriptionsPerSocket; at++) socket.start(follow);
   const last = socket.start(follow);
   const message = await socket.next();
   expect({ id: message?.id, code: errorsOf(message)?.[0]?.extensions.code }).toEqual({

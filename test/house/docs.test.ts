@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { errorCodes } from '../../src/errors.ts';
 import { accessText } from '../../scripts/access-text.ts';
+import { limitsText } from '../../scripts/limits-text.ts';
 import { closeCodes } from '../../src/server/websocket.ts';
 
 const text = readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8');
@@ -18,4 +19,9 @@ test('every close code of WebSockets is documented', () => {
 test('docs/access.md is what the policy says', () => {
   const written = readFileSync(new URL('../../docs/access.md', import.meta.url), 'utf8');
   expect(written, 'run "npm run access" and commit docs/access.md').toBe(accessText());
+});
+
+test('docs/limits.md is what the server enforces', () => {
+  const written = readFileSync(new URL('../../docs/limits.md', import.meta.url), 'utf8');
+  expect(written, 'run "npm run limits" and commit docs/limits.md').toBe(limitsText());
 });

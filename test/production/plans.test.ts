@@ -16,6 +16,8 @@ import { readTotals } from '../../src/production/totals.queries.ts';
 import type { Db } from '../../src/database/orm.ts';
 import { parametersFor } from '../../src/database/late.ts';
 import type { ReadPool } from '../../src/database/read-pool.ts';
+import { defaultLimits } from '../../src/limits.ts';
+import { Complexity } from '../../src/server/complexity.ts';
 import { FastReads } from '../../src/server/fast-reads.ts';
 import { makeSchema } from '../../src/server/schema.ts';
 import { OpenStores } from '../../src/storage/open.ts';
@@ -136,7 +138,7 @@ async function askFast(db: Db, query: string): Promise<void> {
     close: async () => undefined,
   };
   const log = { warn: (facts: object) => Promise.reject(new Error(JSON.stringify(facts))) };
-  const reads = new FastReads(schema, new OpenStores(), pool, log);
+  const reads = new FastReads(new Complexity(schema, defaultLimits), new OpenStores(), pool, log);
   const answer = await reads.answer({ query, operationName: undefined, variables: {} }, viewer);
   expect(answer).toMatch(/^{"data":{"list":{"nodes":\[{/);
 }

@@ -1,6 +1,8 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Viewer } from '../../src/access/policy.ts';
 import { parametersFor } from '../../src/database/late.ts';
+import { defaultLimits } from '../../src/limits.ts';
+import { Complexity } from '../../src/server/complexity.ts';
 import { FastReads } from '../../src/server/fast-reads.ts';
 import { makeSchema } from '../../src/server/schema.ts';
 import { OpenStores } from '../../src/storage/open.ts';
@@ -12,7 +14,7 @@ beforeEach(() => {
 });
 
 const reads = new FastReads(
-  makeSchema(),
+  new Complexity(makeSchema(), defaultLimits),
   new OpenStores(),
   {
     async text({ parameters }, given) {

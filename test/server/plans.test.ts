@@ -8,6 +8,8 @@ import { writeCursor } from '../../src/database/cursor.ts';
 import type { Db } from '../../src/database/orm.ts';
 import { parametersFor } from '../../src/database/late.ts';
 import { plannerSettings } from '../../src/database/read-pool.ts';
+import { defaultLimits } from '../../src/limits.ts';
+import { Complexity } from '../../src/server/complexity.ts';
 import { FastReads } from '../../src/server/fast-reads.ts';
 import { makeSchema } from '../../src/server/schema.ts';
 import { OpenStores } from '../../src/storage/open.ts';
@@ -88,7 +90,7 @@ async function statementsOf(query: string, viewer: Viewer): Promise<Statement[]>
 }
 
 const fastReads = new FastReads(
-  schema,
+  new Complexity(schema, defaultLimits),
   new OpenStores(),
   {
     // Nothing is answered: what would have been sent is kept, and its plan looked at.

@@ -32,9 +32,8 @@ export function serveExports(
   app: FastifyInstance,
   means: Means,
   viewerOf: (request: FastifyRequest) => Viewer,
+  running: RunningExports,
 ): void {
-  const running = new RunningExports();
-  app.addHook('preClose', () => running.end());
   const lists = { datasets: datasetSource, containers: containerSource };
   for (const [collection, findSource] of Object.entries(lists)) {
     app.get<NamedList>(`/export/${collection}/:name/files`, async (request, reply) => {
@@ -91,12 +90,12 @@ async function serveList(
     return reply.code(304).headers(headers).send();
   }
   if (request.method === 'HEAD') return reply.headers(headers).send();
-  const place = running.enter(viewer.principal);
+  const place = running.enter(viewer, request);
   try {
     const tally = new Tally();
     const text = listText(means, viewer, list, tally);
     const count = () => tally.files;
-    await sendList(request, reply, { headers, text, encoding, signal: place.signal, count });
+    await sendList(request, reply, { headers, text, encoding, running: place, count });
   } finally {
     place.leave();
   }

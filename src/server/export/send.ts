@@ -1,35 +1,54 @@
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { messageOf, SweepbookError } from '../../errors.ts';
-import { limits } from '../limits.ts';
+import type { Viewer } from '../../access/policy.ts';
+import { messageOf } from '../../errors.ts';
+import type { LimitName, Limits } from '../../limits.ts';
+import type { AddressOf } from '../address.ts';
+import { payerOf, rateLimited } from '../gate.ts';
 import { packer, type Encoding } from './encoding.ts';
+
+interface RunningExport {
+  readonly signal: AbortSignal;
+  /** A reader who takes nothing for so long has gone. */
+  readonly stallMs: number;
+  leave(): void;
+}
 
 /** Lists that are under way, so that none of them takes all, and so that none holds up the end. */
 export class RunningExports {
   private readonly running = new Map<AbortController, string>();
 
+  constructor(
+    private readonly limits: Limits,
+    private readonly addressOf: AddressOf,
+  ) {}
+
   /** RATE_LIMITED when there are too many already. */
-  enter(principal: string): { readonly signal: AbortSignal; leave(): void } {
-    const own = [...this.running.values()].filter((of) => of === principal).length;
-    if (own >= limits.exports || this.running.size >= limits.exportsInAll) {
-      const most = own >= limits.exports ? limits.exports : limits.exportsInAll;
-      throw new SweepbookError(
-        'RATE_LIMITED',
-        `${most} lists are being read already: wait until one has ended`,
-        { most },
-      );
-    }
+  enter(viewer: Viewer, { raw }: FastifyRequest): RunningExport {
+    const { key, name } = payerOf(viewer, this.addressOf(raw));
+    const own = [...this.running.values()].filter((of) => of === key).length;
+    const refused = (limit: LimitName, whose: string) => {
+      const most = this.limits[limit];
+      const why = `${most} lists${whose} are being read already: wait until one has ended`;
+      return rateLimited(limit, most, why);
+    };
+    if (own >= this.limits.exports) throw refused('exports', ` of ${name}`);
+    if (this.running.size >= this.limits.exportsInAll) throw refused('exportsInAll', '');
     const controller = new AbortController();
-    this.running.set(controller, principal);
-    return { signal: controller.signal, leave: () => this.running.delete(controller) };
+    this.running.set(controller, key);
+    return {
+      signal: controller.signal,
+      stallMs: this.limits.exportStallSeconds * 1000,
+      leave: () => void this.running.delete(controller),
+    };
   }
 
   /** Ends those that do not end by themselves. */
   async end(): Promise<void> {
     const timer = setTimeout(() => {
       for (const controller of this.running.keys()) controller.abort();
-    }, limits.exportGraceMs);
+    }, this.limits.exportGraceSeconds * 1000);
     timer.unref();
   }
 }
@@ -39,7 +58,7 @@ export interface SentList {
   readonly headers: Readonly<Record<string, string>>;
   readonly text: AsyncGenerator<string, void, void>;
   readonly encoding: Encoding;
-  readonly signal: AbortSignal;
+  readonly running: RunningExport;
   /** Of the files that are out. */
   readonly count: () => number;
 }
@@ -51,7 +70,7 @@ export interface SentList {
 export async function sendList(
   request: FastifyRequest,
   reply: FastifyReply,
-  { headers, text, encoding, signal, count }: SentList,
+  { headers, text, encoding, running, count }: SentList,
 ): Promise<void> {
   const first = await text.next();
   const response = reply.raw;
@@ -66,13 +85,13 @@ export async function sendList(
   }
   response.setHeader('trailer', 'X-Sweepbook-Count');
   if (encoding !== 'identity') response.setHeader('content-encoding', encoding);
-  response.setTimeout(limits.exportStallMs, () => response.destroy());
+  response.setTimeout(running.stallMs, () => response.destroy());
   response.writeHead(200);
   const source = Readable.from(body(), { objectMode: false, highWaterMark: 65_536 });
   try {
     await (encoding === 'identity'
-      ? pipeline(source, response, { signal })
-      : pipeline(source, packer(encoding), response, { signal }));
+      ? pipeline(source, response, { signal: running.signal })
+      : pipeline(source, packer(encoding), response, { signal: running.signal }));
   } catch (error) {
     response.destroy();
     request.log.warn({ requestId: request.id, error: messageOf(error) }, 'a list was cut off');

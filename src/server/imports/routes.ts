@@ -5,30 +5,37 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Asked } from '../../access/audit-trail.ts';
 import { demand, type Viewer } from '../../access/policy.ts';
 import type { Means } from '../../api/context.ts';
-import { badInput, SweepbookError } from '../../errors.ts';
+import { badInput } from '../../errors.ts';
 import { importDataset, withSpool } from '../../imports/import-dataset.service.ts';
 import { manifestLimits } from '../../imports/manifest.ts';
 import { exportable, manifestText } from '../../imports/manifest-writer.ts';
 import { receiveManifest, type ReceiveOptions } from '../../imports/receive.service.ts';
+import type { Limits } from '../../limits.ts';
 import type { AddressOf } from '../address.ts';
+import { Counts } from '../connections.ts';
 import { chosenEncoding } from '../export/encoding.ts';
-import { RunningExports, sendList } from '../export/send.ts';
-import { limits } from '../limits.ts';
+import { sendList, type RunningExports } from '../export/send.ts';
+import { rateLimited } from '../gate.ts';
 
 type Query = Record<string, unknown>;
 interface NamedDataset {
   Params: { name: string };
 }
 
+interface ManifestOptions {
+  readonly means: Means;
+  readonly viewerOf: (request: FastifyRequest) => Viewer;
+  readonly addressOf: AddressOf;
+  readonly lists: RunningExports;
+  readonly limits: Limits;
+}
+
 /** Manifests out (who may see the dataset may have its manifest) and in (for importers). */
 export async function serveManifests(
   app: FastifyInstance,
-  means: Means,
-  viewerOf: (request: FastifyRequest) => Viewer,
-  addressOf: AddressOf,
+  options: ManifestOptions,
 ): Promise<void> {
-  const running = new RunningExports();
-  app.addHook('preClose', () => running.end());
+  const { means, viewerOf, lists } = options;
   app.get<NamedDataset>('/export/datasets/:name/manifest', async (request, reply) => {
     const viewer = viewerOf(request);
     const encoding = chosenEncoding(request.headers['accept-encoding']);
@@ -49,7 +56,7 @@ export async function serveManifests(
       'x-sweepbook-count': String(dataset.fileCount),
     };
     if (request.method === 'HEAD') return reply.headers(headers).send();
-    const place = running.enter(viewer.principal);
+    const place = lists.enter(viewer, request);
     try {
       let files = 0;
       const text = manifestText(means, viewer, dataset, () => files++);
@@ -57,7 +64,7 @@ export async function serveManifests(
         headers,
         text,
         encoding,
-        signal: place.signal,
+        running: place,
         count: () => files,
       });
     } finally {
@@ -66,22 +73,21 @@ export async function serveManifests(
     return reply;
   });
 
-  await app.register(async (scope) => serveReceiving(scope, means, viewerOf, addressOf));
+  await app.register(async (scope) => serveReceiving(scope, options));
 }
 
 /** In a scope of its own: here alone a body is taken as it comes, of whatever size the limits of manifests allow. */
 async function serveReceiving(
   scope: FastifyInstance,
-  means: Means,
-  viewerOf: (request: FastifyRequest) => Viewer,
-  addressOf: AddressOf,
+  { means, viewerOf, addressOf, limits }: ManifestOptions,
 ): Promise<void> {
   scope.removeAllContentTypeParsers();
   scope.addContentTypeParser('*', (_request, payload, done) => done(null, payload));
-  const receiving = new Map<string, number>();
+  const receiving = new Counts();
   scope.post<{ Querystring: Query }>('/imports', async (request) => {
     const viewer = viewerOf(request);
-    const leave = enter(receiving, viewer.principal);
+    demandFew(receiving, viewer, limits);
+    const leave = receiving.add(viewer.principal);
     const asked: Asked = {
       viewer,
       requestId: request.id,
@@ -123,21 +129,10 @@ async function receive(
 }
 
 /** A manifest takes disk and time while it comes in: each of us a few at once. */
-function enter(receiving: Map<string, number>, principal: string): () => void {
-  const now = receiving.get(principal) ?? 0;
-  if (now >= limits.manifests) {
-    throw new SweepbookError(
-      'RATE_LIMITED',
-      `${principal} has ${limits.manifests} manifests under way: wait until one has been taken`,
-      { most: limits.manifests },
-    );
-  }
-  receiving.set(principal, now + 1);
-  return () => {
-    const left = (receiving.get(principal) ?? 1) - 1;
-    if (left > 0) receiving.set(principal, left);
-    else receiving.delete(principal);
-  };
+function demandFew(receiving: Counts, { principal }: Viewer, { manifests }: Limits): void {
+  if (receiving.of(principal) < manifests) return;
+  const why = `${principal} has ${manifests} manifests under way: wait until one has been taken`;
+  throw rateLimited('manifests', manifests, why);
 }
 
 /** The body to disk first, as fast as it comes: what is slow waits for nobody's connection. */

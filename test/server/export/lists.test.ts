@@ -2,7 +2,7 @@ import { get, type IncomingMessage } from 'node:http';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { exportFiles } from '../../../src/datasets/datasets-export.queries.ts';
-import { limits } from '../../../src/server/limits.ts';
+import { defaultLimits as limits } from '../../../src/limits.ts';
 import { backUp, lastCursor, makeDataset, mutate, newFile, register } from '../../support/scene.ts';
 import { startTestServer, type TestServer } from '../../support/server.ts';
 import { until } from '../../support/until.ts';

@@ -1,0 +1,71 @@
+import type { Server } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { limitSetting, type LimitName, type Limits } from '../limits.ts';
+import { networkOf } from './address.ts';
+
+/** Counts by address; nothing is kept of whom there is none of. */
+export class Counts {
+  private readonly counts = new Map<string, number>();
+
+  of(key: string): number {
+    return this.counts.get(key) ?? 0;
+  }
+
+  /** One more; returns how to take it back. */
+  add(key: string): () => void {
+    this.counts.set(key, this.of(key) + 1);
+    let isThere = true;
+    return () => {
+      if (!isThere) return;
+      isThere = false;
+      const left = this.of(key) - 1;
+      if (left > 0) this.counts.set(key, left);
+      else this.counts.delete(key);
+    };
+  }
+}
+
+/** Says no where there is no request yet, or none that is answered, and goes: nobody keeps a connection by being silent. */
+export function turnAway(socket: Duplex, status: string, code: string, message: string): void {
+  const body = JSON.stringify({ code, message, facts: {} });
+  const head = [
+    `HTTP/1.1 ${status}`,
+    'Connection: close',
+    ...(/^(429|503)/.test(status) ? ['Retry-After: 5'] : []),
+    'Content-Type: application/json; charset=utf-8',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+  ];
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy());
+}
+
+/** "… are the limit (SETTING)": what an operator would look for. */
+export const limitText = (limit: LimitName, limits: Limits): string =>
+  `${limits[limit]} are the limit (${limitSetting(limit)})`;
+
+/** Keeps the connections of all, and those of one address, within their limits; proxies that are trusted stand for many. */
+export function limitConnections(
+  server: Server,
+  limits: Limits,
+  isTrusted: (address: string) => boolean,
+): void {
+  let open = 0;
+  const byAddress = new Counts();
+  server.on('connection', (socket) => {
+    const peer = socket.remoteAddress;
+    const network = networkOf(peer);
+    const isProxy = peer !== undefined && isTrusted(peer);
+    if (open >= limits.connections) {
+      const why = `too many connections, ${limitText('connections', limits)}: try again in a moment`;
+      turnAway(socket, '503 Service Unavailable', 'UNAVAILABLE', why);
+    } else if (!isProxy && byAddress.of(network) >= limits.connectionsPerAddress) {
+      const why = `too many connections from ${network}, ${limitText('connectionsPerAddress', limits)}: close some`;
+      turnAway(socket, '429 Too Many Requests', 'RATE_LIMITED', why);
+    }
+    open++;
+    const leave = byAddress.add(network);
+    socket.once('close', () => {
+      open--;
+      leave();
+    });
+  });
+}

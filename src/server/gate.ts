@@ -1,0 +1,149 @@
+import { createHash } from 'node:crypto';
+import { anonymous, type Viewer } from '../access/policy.ts';
+import type { Purse } from '../api/context.ts';
+import { SweepbookError } from '../errors.ts';
+import { limitSetting, type LimitName, type Limits } from '../limits.ts';
+import { networkOf } from './address.ts';
+import { Buckets } from './buckets.ts';
+import { Turns } from './turns.ts';
+
+/** For whom it is counted: a principal, or the address of who shows no token. */
+export interface Payer {
+  readonly key: string;
+  /** For people. */
+  readonly name: string;
+  readonly isAnonymous: boolean;
+}
+
+/** Wait, then ask again: `limit` says which of docs/limits.md. */
+export function rateLimited(
+  limit: LimitName,
+  most: number,
+  why: string,
+  retryAfterSeconds = 5,
+): SweepbookError {
+  const facts = { limit, most, setting: limitSetting(limit), retryAfterSeconds };
+  return new SweepbookError('RATE_LIMITED', why, facts);
+}
+
+export const payerOf = (viewer: Viewer, address: string | undefined): Payer => {
+  if (viewer !== anonymous) {
+    const { principal } = viewer;
+    return { key: `principal ${principal}`, name: principal, isAnonymous: false };
+  }
+  const network = networkOf(address);
+  return { key: `address ${network}`, name: `${network} without a token`, isAnonymous: true };
+};
+
+/** A request, or an operation on a WebSocket, that is being paid for as it becomes known what it costs. */
+export class Ticket implements Purse {
+  private paid = 0;
+
+  constructor(
+    private readonly gate: Gate,
+    readonly payer: Payer,
+  ) {}
+
+  /** Pays what is missing for an operation that may answer with so many fields. RATE_LIMITED when there is not so much. */
+  pay(fields: number): void {
+    const points = 1 + Math.floor(fields / this.gate.limits.pointFields);
+    if (points <= this.paid) return;
+    this.gate.take(this.payer, points - this.paid);
+    this.paid = points;
+  }
+
+  /** Pays for what was refused because it is beyond its limits: to find that out costs more than the usual question. */
+  fine(): void {
+    this.gate.fine(this.payer);
+  }
+}
+
+const mostRemembered = 10_000;
+const digestOf = (token: string) => createHash('sha256').update(token).digest('base64');
+
+/** Rates and turns, the same for HTTP and WebSocket. Each server has its own; several servers, several times as much. */
+export class Gate {
+  readonly turns = new Turns();
+  private readonly known: Buckets;
+  private readonly strangers: Buckets;
+  private readonly wrongTokens: Buckets;
+  /** By digests of tokens: who they were found to be. */
+  private readonly payers = new Map<string, Payer>();
+
+  constructor(readonly limits: Limits) {
+    this.known = new Buckets(limits.rate, limits.burst);
+    this.strangers = new Buckets(limits.anonymousRate, limits.anonymousBurst);
+    this.wrongTokens = new Buckets(limits.wrongTokenRate, limits.wrongTokenBurst);
+  }
+
+  /** Finds out who asks, and has him pay: whoever has asked too much is refused before the database is asked. */
+  async admit(
+    token: string | undefined,
+    address: string | undefined,
+    authenticate: () => Promise<Viewer>,
+  ): Promise<{ viewer: Viewer; ticket: Ticket }> {
+    const digest = token === undefined ? undefined : digestOf(token);
+    const remembered = digest === undefined ? payerOf(anonymous, address) : this.payers.get(digest);
+    const early = remembered && new Ticket(this, remembered);
+    early?.pay(0);
+    if (!remembered) this.demandFewWrong(address);
+    let viewer: Viewer;
+    try {
+      viewer = await authenticate();
+    } catch (error) {
+      if (error instanceof SweepbookError && error.code === 'UNAUTHENTICATED') {
+        if (digest !== undefined) this.payers.delete(digest);
+        this.wrongTokens.take(networkOf(address), 1);
+      }
+      throw error;
+    }
+    const payer = payerOf(viewer, address);
+    if (early && payer.key === remembered.key) return { viewer, ticket: early };
+    if (digest !== undefined) this.remember(digest, payer);
+    const ticket = new Ticket(this, payer);
+    ticket.pay(0);
+    return { viewer, ticket };
+  }
+
+  /** RATE_LIMITED when the points are not there. */
+  take({ key, name, isAnonymous }: Payer, points: number): void {
+    const waitSeconds = this.bucketsOf(isAnonymous).take(key, points);
+    if (waitSeconds === 0) return;
+    const limit = isAnonymous ? 'anonymousRate' : 'rate';
+    const seconds = Math.ceil(waitSeconds);
+    const most = this.limits[limit];
+    throw rateLimited(
+      limit,
+      most,
+      `${name} has asked too much, ${most} points a second are the limit: try again in ${seconds} s`,
+      seconds,
+    );
+  }
+
+  fine({ key, isAnonymous }: Payer): void {
+    this.bucketsOf(isAnonymous).drain(key, this.limits.refusedPoints);
+  }
+
+  private readonly bucketsOf = (isAnonymous: boolean) =>
+    isAnonymous ? this.strangers : this.known;
+
+  private demandFewWrong(address: string | undefined): void {
+    const network = networkOf(address);
+    const waitSeconds = this.wrongTokens.wait(network);
+    if (waitSeconds === 0) return;
+    const seconds = Math.ceil(waitSeconds);
+    throw rateLimited(
+      'wrongTokenRate',
+      this.limits.wrongTokenRate,
+      `too many tokens from ${network} were not good: try again in ${seconds} s, with one that is`,
+      seconds,
+    );
+  }
+
+  private remember(digest: string, payer: Payer): void {
+    this.payers.set(digest, payer);
+    if (this.payers.size <= mostRemembered) return;
+    const [oldest] = this.payers.keys();
+    if (oldest !== undefined) this.payers.delete(oldest);
+  }
+}
