@@ -14,6 +14,7 @@ import { isTooComplex, SweepbookError } from '../errors.ts';
 import type { Complexity } from './complexity.ts';
 import { httpStatus, retryAfter, toGraphQL, type FaultLog } from './errors.ts';
 import { demandIntrospection, hintsFor, type Introspection } from './introspection.ts';
+import type { SchemaAnswers } from './schema-answers.ts';
 
 /** A fault of the question is no fault of the server: 400, as when the executor finds it; 429 of who asks too much. */
 function asBadRequest(error: unknown): unknown {
@@ -54,6 +55,7 @@ interface ApolloOptions {
   readonly schema: GraphQLSchema;
   readonly complexity: Complexity;
   readonly introspection: Introspection;
+  readonly schemaAnswers: SchemaAnswers;
   readonly log: FaultLog;
 }
 
@@ -62,6 +64,7 @@ export function makeApollo({
   schema,
   complexity,
   introspection,
+  schemaAnswers,
   log,
 }: ApolloOptions): ApolloServer<Context> {
   const contexts = new WeakMap<Error, Context>();
@@ -78,6 +81,12 @@ export function makeApollo({
             if (isTooComplex(error)) contextValue.purse.fine();
             throw asBadRequest(error);
           }
+        },
+        async responseForOperation({ document, operationName }) {
+          const singleResult = schemaAnswers.answerTo({ document, operationName });
+          if (!singleResult) return null;
+          const http = { status: undefined, headers: new HeaderMap() };
+          return { http, body: { kind: 'single', singleResult } };
         },
         async didEncounterErrors({ errors, contextValue }) {
           // formatError is not told whose error it is.

@@ -27,6 +27,7 @@ import { serveHealth } from './health.ts';
 import { serveManifests } from './imports/routes.ts';
 import type { Introspection } from './introspection.ts';
 import { serveMetrics } from './metrics.ts';
+import { SchemaAnswers } from './schema-answers.ts';
 import { makeSchema } from './schema.ts';
 import { serveWebSockets, type ServedSockets } from './websocket.ts';
 import { wellFormed } from './well-formed.ts';
@@ -57,7 +58,8 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   const { log, limits } = options;
   const schema = audited(wellFormed(guarded(makeSchema())));
   const complexity = new Complexity(schema, limits);
-  const apollo = makeApollo({ ...options, schema, complexity });
+  const schemaAnswers = new SchemaAnswers(schema);
+  const apollo = makeApollo({ ...options, schema, complexity, schemaAnswers });
   await apollo.start();
   const callers: Callers = new WeakMap();
   const viewerOf = (request: FastifyRequest): Viewer => callers.get(request)?.viewer ?? anonymous;
@@ -80,7 +82,12 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   const fast = options.reads && new FastReads(complexity, means.stores, options.reads, log);
   serveGraphql(app, { means, apollo, fast, gate, callers, addressOf });
   await app.ready();
-  const served = serveWebSockets(app.server, complexity, means, { ...options, addressOf, gate });
+  const served = serveWebSockets(app.server, complexity, means, {
+    ...options,
+    addressOf,
+    gate,
+    schemaAnswers,
+  });
   sockets = served;
   const address = await app
     .listen({ host: options.host, port: options.port })

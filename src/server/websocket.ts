@@ -1,6 +1,12 @@
 import type { IncomingMessage, Server } from 'node:http';
 import { randomUUID } from 'node:crypto';
-import { getOperationAST, OperationTypeNode, type ExecutionArgs, type GraphQLError } from 'graphql';
+import {
+  execute,
+  getOperationAST,
+  OperationTypeNode,
+  type ExecutionArgs,
+  type GraphQLError,
+} from 'graphql';
 import type { ServerOptions } from 'graphql-ws';
 import { useServer, type Extra } from 'graphql-ws/use/ws';
 import { WebSocket, WebSocketServer } from 'ws';
@@ -17,6 +23,7 @@ import type { FaultLog } from './errors.ts';
 import { rateLimited, Ticket, type Gate, type Payer } from './gate.ts';
 import type { Introspection } from './introspection.ts';
 import type { SocketCounts } from './metrics.ts';
+import type { SchemaAnswers } from './schema-answers.ts';
 import { prepare, refusals, tell, tooMany } from './websocket-operations.ts';
 import { acceptUpgrades, leaveUnread, SilentSockets } from './websocket-upgrades.ts';
 
@@ -52,6 +59,7 @@ export interface SocketOptions {
   readonly log: SocketLog;
   readonly addressOf: AddressOf;
   readonly introspection: Introspection;
+  readonly schemaAnswers: SchemaAnswers;
   /** Pages of other origins that may connect. */
   readonly origins: readonly string[];
   readonly gate: Gate;
@@ -69,7 +77,7 @@ export function serveWebSockets(
   means: Means,
   options: SocketOptions,
 ): ServedSockets {
-  const { log } = options;
+  const { log, schemaAnswers } = options;
   const { schema, limits } = complexity;
   const sockets = new WebSocketServer({ noServer: true, maxPayload: limits.webSocketMessageBytes });
   const silent = new SilentSockets();
@@ -85,6 +93,7 @@ export function serveWebSockets(
         return greet(extra, connectionParams, subscriptions);
       },
       onDisconnect: ({ extra }) => void peers.delete(extra.socket),
+      execute: (args) => schemaAnswers.answerTo(args) ?? execute(args),
       ...operationHooks({ ...options, complexity, means, peers }),
     },
     sockets,

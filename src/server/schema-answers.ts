@@ -1,0 +1,73 @@
+import {
+  execute,
+  getOperationAST,
+  Kind,
+  OperationTypeNode,
+  type DocumentNode,
+  type ExecutionResult,
+  type GraphQLSchema,
+  type SelectionSetNode,
+} from 'graphql';
+
+export interface SchemaQuestion {
+  readonly document: DocumentNode;
+  readonly operationName?: string | null | undefined;
+}
+
+/** So many different questions are remembered; tools ask the same few. */
+const mostKept = 16;
+
+/**
+ * Answers to questions for the schema and nothing else, found out once: they are the largest there are to compute, and
+ * the same for all who may ask.
+ */
+export class SchemaAnswers {
+  private readonly schema: GraphQLSchema;
+  /** By text and operation, the one that was asked for last at the end. */
+  private readonly kept = new Map<string, ExecutionResult>();
+
+  constructor(schema: GraphQLSchema) {
+    this.schema = schema;
+  }
+
+  /** undefined: it asks for something else, too, or has variables. The document is valid and within all limits. */
+  answerTo({ document, operationName }: SchemaQuestion): ExecutionResult | undefined {
+    const text = document.loc?.source.body;
+    if (text === undefined || !isForSchemaAlone(document, operationName)) return undefined;
+    const key = JSON.stringify([operationName ?? '', text]);
+    const answer = this.kept.get(key) ?? this.findOut(document, operationName);
+    if (!answer) return undefined;
+    this.kept.delete(key);
+    this.kept.set(key, answer);
+    const [oldest] = this.kept.keys();
+    if (this.kept.size > mostKept && oldest !== undefined) this.kept.delete(oldest);
+    return answer;
+  }
+
+  private findOut(
+    document: DocumentNode,
+    operationName: string | null | undefined,
+  ): ExecutionResult | undefined {
+    const answer = execute({ schema: this.schema, document, operationName });
+    return answer instanceof Promise || answer.errors ? undefined : answer;
+  }
+}
+
+function isForSchemaAlone(document: DocumentNode, name: string | null | undefined): boolean {
+  const operation = getOperationAST(document, name);
+  if (operation?.operation !== OperationTypeNode.QUERY || operation.variableDefinitions?.length) return false;
+  const seen = new Set<string>();
+  const isAlone = ({ selections }: SelectionSetNode): boolean =>
+    selections.every((selection) => {
+      if (selection.kind === Kind.FIELD) return selection.name.value.startsWith('__');
+      if (selection.kind === Kind.INLINE_FRAGMENT) return isAlone(selection.selectionSet);
+      const spread = selection.name.value;
+      if (seen.has(spread)) return true;
+      seen.add(spread);
+      const fragment = document.definitions.find(
+        (part) => part.kind === Kind.FRAGMENT_DEFINITION && part.name.value === spread,
+      );
+      return fragment?.kind === Kind.FRAGMENT_DEFINITION && isAlone(fragment.selectionSet);
+    });
+  return isAlone(operation.selectionSet);
+}
