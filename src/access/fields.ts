@@ -25,17 +25,18 @@ export const guardedFields: Readonly<Record<string, GuardedField>> = {
 };
 
 const ownPart = 'an owner: of the part about his datasets';
+const seenPart = `${ownPart}; production: without files that are private to others`;
 
 /** Counts over what their viewer sees: two people may be told different ones. */
 export const variedFields: Readonly<Record<string, string>> = {
   'Dataset.sharedWith': 'told to its owner and operators; to others it is empty',
-  'Incident.itemCount': ownPart,
-  'Incident.lostCount': ownPart,
-  'Incident.openCount': ownPart,
-  'Incident.recoverableCount': ownPart,
-  'Incident.restoredCount': ownPart,
-  'Incident.safeCount': ownPart,
-  'Incident.stillLostCount': ownPart,
+  'Incident.itemCount': seenPart,
+  'Incident.lostCount': seenPart,
+  'Incident.openCount': seenPart,
+  'Incident.recoverableCount': seenPart,
+  'Incident.restoredCount': seenPart,
+  'Incident.safeCount': seenPart,
+  'Incident.stillLostCount': seenPart,
   'Incident.datasetCount': ownPart,
   'Incident.markedDatasetCount': ownPart,
   'Incident.hiddenDatasetCount': ownPart,

@@ -33,7 +33,7 @@ export class IncidentTableResolver {
       'What it hit, as it was found when it was reported: the table of the report once more, with the containers ' +
       'and derived files that there are now. Takes seconds for a million copies. For producers and operators.',
   })
-  async table(@Ctx() { db }: Context, @Root() incident: IncidentRow) {
-    return toldTable(await lossTable(db.fork(), hitsOfIncident(incident.id)));
+  async table(@Ctx() { db, viewer }: Context, @Root() incident: IncidentRow) {
+    return toldTable(await lossTable(db.fork(), hitsOfIncident(incident.id), viewer));
   }
 }

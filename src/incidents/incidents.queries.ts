@@ -1,8 +1,9 @@
 import { may, type Viewer } from '../access/policy.ts';
-import { visibleIncident } from '../access/visibility.ts';
+import { notPrivate, visibleIncident } from '../access/visibility.ts';
 import type { Db } from '../database/orm.ts';
 import { readPage, type Page, type PageArguments } from '../database/page.ts';
 import { allOf, rows, sql, type RawBuilder } from '../database/sql.ts';
+import { ownItems, seenCounts, seesAll } from './counts.queries.ts';
 import type { Finding, IncidentStatus, ItemStatus, LossKind } from './incidents.rules.ts';
 
 export interface IncidentRow {
@@ -31,31 +32,11 @@ export interface IncidentRow {
   readonly closingReason: string | null;
 }
 
-/** Whether the viewer sees whole incidents, or only what is about his own datasets. */
-const seesAll = (viewer: Viewer) => may(viewer, 'readIncidents');
-
-/** Items x of incident i that are in datasets of this owner, each once. */
-const ownItems = (viewer: Viewer) => sql`
-  (select distinct on (x.ordinal) x.* from incident_datasets k
-    join datasets d on d.id = k.dataset_id and d.owner = ${viewer.principal}
-    join dataset_files df on df.dataset_id = k.dataset_id
-    join incident_items x on x.file_id = df.file_id and x.incident_id = k.incident_id
-    where k.incident_id = i.id)`;
-
 const ofViewer = (viewer: Viewer): RawBuilder<unknown> =>
   seesAll(viewer) ? sql`true` : sql`d.owner = ${viewer.principal}`;
 
 function incidentTables(viewer: Viewer): RawBuilder<unknown> {
-  const counts = seesAll(viewer)
-    ? sql`(select i.item_count, i.safe_count, i.recoverable_count, i.lost_count, i.open_count, i.still_lost_count,
-        i.restored_count)`
-    : sql`(select count(*) as item_count, count(*) filter (where x.finding = 'SAFE') as safe_count,
-        count(*) filter (where x.finding = 'RECOVERABLE') as recoverable_count,
-        count(*) filter (where x.finding = 'LOST') as lost_count,
-        count(*) filter (where x.status = 'HIT' and (x.finding <> 'SAFE' or x.backup_id is not null)) as open_count,
-        count(*) filter (where x.is_lost) as still_lost_count,
-        count(*) filter (where x.status = 'RESTORED') as restored_count from ${ownItems(viewer)} x)`;
-  return sql`incidents i cross join lateral ${counts} c cross join lateral (
+  return sql`incidents i cross join lateral ${seenCounts(viewer)} c cross join lateral (
     select count(*) as datasets, count(m.id) as marked, count(m.id) filter (where m.cleared_at is null) as hidden
     from incident_datasets k join datasets d on d.id = k.dataset_id
     left join bad_marks m on m.incident_id = k.incident_id and m.dataset_id = k.dataset_id
@@ -181,6 +162,8 @@ export async function listItems(
       where: allOf([
         sql`i.id = ${incidentId}`,
         visibleIncident(viewer),
+        // An owner sees the files of his datasets, whoever made them.
+        seesAll(viewer) ? notPrivate(viewer, sql`x.file_id`) : undefined,
         filter.finding ? sql`x.finding = any (${filter.finding}::text[])` : undefined,
         filter.status ? sql`x.status = any (${filter.status}::text[])` : undefined,
         filter.isLost == null ? undefined : sql`x.is_lost = ${filter.isLost}`,

@@ -1,3 +1,5 @@
+import type { Viewer } from '../access/policy.ts';
+import { notPrivate } from '../access/visibility.ts';
 import type { Db } from '../database/orm.ts';
 import { firstRow, sql, type RawBuilder } from '../database/sql.ts';
 import { findingOfRank, isLost, isRecoverable, isSafe, type Hits } from './hits.queries.ts';
@@ -104,6 +106,9 @@ export const mostListed = {
   runs: 10_000,
 } as const;
 
+/** Whether a file may be told of. */
+type IsSeen = (fileId: RawBuilder<unknown>) => RawBuilder<unknown>;
+
 /** Datasets and runs that hold files that were hit; over files x of `Hits`. */
 const touched = sql`
   marked as materialized (
@@ -149,11 +154,13 @@ const containers = sql`
   order by x.marked desc, x.lost desc, c.name limit ${sql.lit(mostListed.containers)}`;
 
 /** From what a file was made, and what was made of it: inputs of merges, and parents. */
-const origins = sql`
+const origins = (isSeen: IsSeen) => sql`
   origins as not materialized (
-    select input_file_id as origin_id, output_file_id as file_id
-    from merge_inputs mi join merges m on m.id = mi.merge_id
-    union all select parent_id, file_id from file_parents)`;
+    select o.* from (
+      select input_file_id as origin_id, output_file_id as file_id
+      from merge_inputs mi join merges m on m.id = mi.merge_id
+      union all select parent_id, file_id from file_parents) o
+    where ${isSeen(sql`o.origin_id`)} and ${isSeen(sql`o.file_id`)})`;
 
 /** Files made from lost files, and from those, so many generations on; each at its nearest. */
 const mostGenerations = 20;
@@ -194,16 +201,25 @@ const listOf = (select: RawBuilder<unknown>) =>
 
 const copiesOf = (is: RawBuilder<unknown>) => sql`coalesce(sum(x.copies) filter (where ${is}), 0)`;
 
-/** The table of these hits, in one statement: one moment, however large. */
-export async function lossTable(db: Db, { copies, files }: Hits): Promise<LossTable> {
+/**
+ * The table of these hits, in one statement: one moment, however large. Files that are private to others are not in it;
+ * no viewer = the books themselves.
+ */
+export async function lossTable(
+  db: Db,
+  { copies, files }: Hits,
+  viewer?: Viewer,
+): Promise<LossTable> {
+  const isSeen: IsSeen = (fileId) => (viewer && notPrivate(viewer, fileId)) ?? sql`true`;
   const row = await firstRow(
     db,
     sql<{ table: LossTable }>`
-    with recursive per_file as materialized (${files}), ${touched},
+    with recursive per_file as materialized (
+      select x.* from (${files}) x where ${isSeen(sql`x.file_id`)}), ${touched},
     held_in as materialized (
       select cd.container_id, count(*) as hits, count(*) filter (where x.is_marked) as marked, sum(x.lost) as lost
       from marked x join container_datasets cd on cd.dataset_id = x.dataset_id group by cd.container_id),
-    ${origins}, ${made}
+    ${origins(isSeen)}, ${made}
     select (c.counts::jsonb || jsonb_build_object(
       'runCount', (select count(*) from run_hits),
       'lostRunCount', (select count(*) from run_hits where is_lost),

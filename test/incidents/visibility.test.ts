@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { TestClient } from '../support/client.ts';
-import { backUp, mutate, refusalOf } from '../support/scene.ts';
+import { backUp, mutate, newFile, refusalOf, register } from '../support/scene.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { placedFile, report, safeDataset, waivedDataset, type Placed } from './scene.ts';
 
@@ -11,6 +11,8 @@ let carl: TestClient;
 let dqm: TestClient;
 let producer: TestClient;
 let files: { annas: Placed; shared: Placed; berts: Placed; bertsOther: Placed; loose: Placed };
+/** A composite file of a publication of bert that is under way; another of them was made of `loose`. */
+let hushed: Placed;
 /** The one that hits anna and bert, and one that hits bert alone. */
 let both: number;
 let bertsAlone: number;
@@ -38,13 +40,38 @@ beforeAll(async () => {
   });
   await backUp(operator, files.shared);
   await safeDataset(operator, 'production', [await placedFile(server, 'v1', 'see/safe')]);
+  hushed = await placedFile(server, 'v1', 'see/hushed');
+  const child = await newFile('/incident/see/hushed-child', { parents: [files.loose.lfn] });
+  await register(operator, child);
+  await makePrivate(hushed.lfn, child.lfn);
   both = (await report(operator, { volume: 'v1' })).incident?.number ?? 0;
   bertsAlone = (await report(operator, { volume: 'v2' })).incident?.number ?? 0;
 });
 afterAll(() => server.close());
 
+/** The registered files become composite files of a publication of bert. */
+async function makePrivate(...lfns: string[]): Promise<void> {
+  const n = lfns.length;
+  for (const step of [
+    `insert into publications (dataset_name, requested_by, description, store_id, merge_tool, wanted_bytes, file_count, size_bytes)
+     select 'hushed', 'bert', 'x', min(id), 'TAR', 1, ${n}, ${n} from mass_stores`,
+    `insert into publication_files (publication_id, path, name, told_events) select 1, '/data/' || n, n::text, 10 from generate_series(1, ${n}) n`,
+    `update publications set status = 'CHECKING'`,
+    `update publication_files set size_bytes = 1, sha256 = repeat('0', 64), stamp = 'x', event_count = 10`,
+    `insert into publication_composites (publication_id, number, lfn, file_count, input_bytes)
+     select 1, n, lfn, 1, 1 from unnest(array['${lfns.join("','")}']) with ordinality t (lfn, n)`,
+    `update publication_files set composite = id`,
+    `update publications set status = 'MERGING', event_count = ${10 * n}`,
+    `update publication_composites c set path = '/area/' || number, size_bytes = f.size_bytes, adler32 = f.adler32,
+       sha256 = f.sha256, event_count = 10, made_at = now() from files f where f.lfn = c.lfn`,
+    `update publication_composites c set file_id = f.id from files f where f.lfn = c.lfn`,
+    `update publications set status = 'BACKING_UP'`,
+  ])
+    await server.database.sql(step);
+}
+
 const page = `number status reason scope itemCount safeCount recoverableCount lostCount openCount stillLostCount
-  restoredCount datasetCount markedDatasetCount hiddenDatasetCount table { itemCount }
+  restoredCount datasetCount markedDatasetCount hiddenDatasetCount table { itemCount lostFileCount derivedCount items { lfn path } derived { lfn } }
   items(first: 100) { nodes { lfn finding status place path lastError evidence } }
   datasets(first: 100) { nodes { name lostCount isMarked } } history(first: 100) { nodes { kind facts } }`;
 
@@ -124,23 +151,35 @@ test('who owns nothing of it cannot tell an incident from none', async () => {
   expect(await look(anna, bertsAlone)).toEqual(await look(anna, 999));
 });
 
-test('producers and operators see all of it', async () => {
-  for (const client of [producer, server.operator]) {
+test('producers see all of it but what is private to others, operators that, too', async () => {
+  for (const [client, hidden] of [
+    [producer, 1],
+    [server.operator, 0],
+  ] as const) {
     const seen = await look(client, both);
     expect(seen).toMatchObject({
       scope: 'volume v1',
-      itemCount: 5,
-      lostCount: 3,
+      itemCount: 6 - hidden,
+      lostCount: 4 - hidden,
+      openCount: 6 - hidden,
+      stillLostCount: 4 - hidden,
       recoverableCount: 2,
       datasetCount: 3,
       markedDatasetCount: 2,
-      table: { itemCount: 5 },
+      table: { itemCount: 6 - hidden, lostFileCount: 4 - hidden, derivedCount: 1 - hidden },
     });
+    const names = JSON.stringify(seen).match(/see.hushed(-child)?/g) ?? [];
+    expect([...new Set(names)].toSorted()).toEqual(
+      hidden ? [] : ['see/hushed', 'see/hushed-child'],
+    );
     expect(seen?.items.nodes.map((item) => item.lfn)).toContain(files.loose.lfn);
     expect(seen?.items.nodes[0]).toMatchObject({ place: 'v1', path: files.annas.path });
     expect(seen?.history.nodes).toHaveLength(1);
     expect(await list(client, { volume: 'v1' })).toEqual([both]);
   }
+  const lines = `{ events(first: 200) { nodes { kind file { lfn } facts } } }`;
+  expect(JSON.stringify(await producer.call(lines))).not.toContain('hushed');
+  expect(JSON.stringify(await server.operator.call(lines))).toContain(hushed.lfn);
 });
 
 test('the lines of incidents, their progress and the readings of copies are for production', async () => {
