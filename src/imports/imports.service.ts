@@ -1,4 +1,10 @@
 import { demand, may, type Viewer } from '../access/policy.ts';
+import {
+  giveUpCopies,
+  holdFiles,
+  isBeingCopied,
+  type UnwantedCopy,
+} from '../backups/unwanted-copies.service.ts';
 import type { Db } from '../database/orm.ts';
 import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
@@ -92,16 +98,9 @@ export async function broughtByCancelled(
     where x.is_brought and i.status = 'CANCELLED'
       -- Whoever fetches it still may be giving it its name right now.
       and not (x.status = 'FETCHING' and x.lease_until > clock_timestamp())
-      and not exists (select from backup_records b where b.file_id = x.file_id
-        and b.store_id = any (${stores}::integer[]) and b.status in ('COPYING', 'COPIED'))
+      and not ${isBeingCopied(sql`x.file_id`, stores)}
     order by x.id limit ${most}`,
   );
-}
-
-/** A copy in a mass store that nothing counts on. */
-export interface UnwantedCopy {
-  readonly storeId: number;
-  readonly key: string;
 }
 
 export interface GivenUp {
@@ -110,21 +109,9 @@ export interface GivenUp {
   readonly copies: readonly UnwantedCopy[];
 }
 
-/** Whether nothing but the import (x) has to do with this file (f). */
-const isNobodys = sql`x.fetched_at is not null
-  and not exists (select from dataset_files df where df.file_id = f.id)
-  and not exists (select from replicas p where p.file_id = f.id and p.status <> 'LOST')
-  and not exists (select from file_parents fp where fp.parent_id = f.id)
-  and not exists (select from merges m where m.output_file_id = f.id)
-  and not exists (select from merge_inputs mi where mi.input_file_id = f.id)
-  and not exists (select from publication_composites k where k.file_id = f.id)
-  and not exists (select from import_files y join imports j on j.id = y.import_id
-    where y.lfn = f.lfn and y.id <> x.id and j.status in ('RUNNING', 'FAILED'))`;
-
 /**
  * Takes a brought file out of the books before its bytes go: no backup is made of it any more, nobody enters it, and
- * copies that were confirmed since it came count as lost, with the reason. A store never uses such a key again, so it
- * can be removed whatever happens meanwhile.
+ * copies that were confirmed since it came are given up.
  */
 export async function giveUpBrought(
   db: Db,
@@ -133,11 +120,8 @@ export async function giveUpBrought(
 ): Promise<GivenUp> {
   const why = `import ${importId} was cancelled: what it brought is removed`;
   return inTransaction(db, { principal: 'sweepbook', reason: why }, async (tx) => {
-    // Nobody takes it into a dataset meanwhile.
-    await rows(
-      tx,
-      sql`select 1 from files f join import_files x on x.file_id = f.id where x.id = ${id} for update of f`,
-    );
+    const files = sql`(select file_id, fetched_at as since from import_files where id = ${id})`;
+    await holdFiles(tx, files);
     const held = await firstRow(
       tx,
       sql`select 1 from import_files where id = ${id} and is_brought for update`,
@@ -154,20 +138,7 @@ export async function giveUpBrought(
       sql`select 1 from import_files x join replicas p on p.file_id = x.file_id
         where x.id = ${id} and p.path = ${path} and p.status <> 'LOST'`,
     );
-    await rows(
-      tx,
-      sql`update backup_records b set status = 'LOST', last_error_code = 'NOT_CONFIRMED', last_error = ${why}
-        from import_files x join files f on f.id = x.file_id
-        where x.id = ${id} and b.file_id = f.id and b.status = 'CONFIRMED' and b.confirmed_at >= x.fetched_at
-          and b.store_id = any (${stores}::integer[]) and ${isNobodys}`,
-    );
-    // Those of a worker that died between this and the removal, too.
-    const copies = await rows(
-      tx,
-      sql<UnwantedCopy>`
-      select b.store_id as "storeId", b.store_key as key from import_files x join backup_records b on b.file_id = x.file_id
-      where x.id = ${id} and b.status = 'LOST' and b.last_error = ${why} and b.store_id = any (${stores}::integer[])`,
-    );
+    const copies = await giveUpCopies(tx, { files, stores, why });
     return { isKept: kept !== undefined, copies };
   });
 }

@@ -44,8 +44,8 @@ export class PublicationMutations {
 
   @Mutation(() => PublicationPayload, {
     description:
-      'Calls a publication off before it is PUBLISHED: what it left on disk is removed; what a mass store has confirmed ' +
-      'stays there. NOT_FOUND, ILLEGAL_TRANSITION (it is over). For its owner and operators.',
+      'Calls a publication off before it is PUBLISHED: what it wrote is removed from disk, and from mass stores that can ' +
+      'remove. NOT_FOUND, ILLEGAL_TRANSITION (it is over). For its owner and operators.',
   })
   async withdrawPublication(
     @Ctx() context: Context,

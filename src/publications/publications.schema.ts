@@ -16,9 +16,8 @@ export const PublicationStatus = enumType<StatusName>(
     BACKING_UP: 'The composite files are registered, and go to mass storage.',
     CLOSING: 'All is safe: its dataset is made and closed.',
     PUBLISHED: 'Its dataset is closed, and everybody sees it.',
-    FAILED:
-      'It could not be published; lastError says what to mend. What it left on disk is removed.',
-    WITHDRAWN: 'It was called off. What it left on disk is removed.',
+    FAILED: 'It could not be published; lastError says what to mend. What it wrote is removed.',
+    WITHDRAWN: 'It was called off. What it wrote is removed.',
   },
 );
 export const MergeTool = enumType('MergeTool', 'How files are merged.', {

@@ -40,7 +40,7 @@ async function lockPublication(
 
 const seesAll = (viewer: Viewer): boolean => may(viewer, 'readPublications');
 
-/** Calls it off before it is published: what it left on disk is removed. ILLEGAL_TRANSITION once it is over. */
+/** Calls it off before it is published: workers remove what it wrote. ILLEGAL_TRANSITION once it is over. */
 export async function withdrawPublication(
   db: Db,
   viewer: Viewer,
@@ -122,48 +122,4 @@ export async function retryPublication(
     );
     return { publicationId: id, changed: asked > 0 };
   });
-}
-
-/** One that is over and has left something on disk. */
-export interface LeftOnDisk {
-  readonly id: number;
-  /** What stays: the composite files of what is published. */
-  readonly kept: readonly string[];
-}
-
-/** Publications that are over, and whose folders nobody has tidied. Whoever still writes there has time to stop. */
-export async function leftOnDisk(db: Db, most: number): Promise<LeftOnDisk[]> {
-  return rows(
-    db.fork(),
-    sql<LeftOnDisk>`
-    select p.id, array(select c.path from publication_composites c
-        where c.publication_id = p.id and p.status = 'PUBLISHED' and c.path is not null) as kept
-    from publications p where p.finished_at is not null and p.cleaned_at is null
-      and (p.lease_until is null or p.lease_until < clock_timestamp()) order by p.id limit ${most}`,
-  );
-}
-
-/** Takes the copies of one that is not published out of the books, before their bytes go: no backup is made of them. */
-export async function giveUpCopies(db: Db, id: number): Promise<void> {
-  await inTransaction(db, { principal: 'sweepbook', reason: `publication ${id}` }, async (tx) => {
-    await rows(
-      tx,
-      sql`update backup_records b set status = 'FAILED', last_error_code = 'SOURCE_UNREADABLE',
-          last_error = ${`publication ${id} was given up`}
-        from publication_composites c join publications p on p.id = c.publication_id
-        where p.id = ${id} and p.status in ('FAILED', 'WITHDRAWN') and b.file_id = c.file_id and b.status = 'REQUESTED'`,
-    );
-    await rows(
-      tx,
-      sql`delete from incoming_copies i using publication_composites c, publications p
-        where p.id = ${id} and p.status in ('FAILED', 'WITHDRAWN') and c.publication_id = p.id and i.file_id = c.file_id`,
-    );
-  });
-}
-
-export async function recordCleaned(db: Db, id: number): Promise<void> {
-  await rows(
-    db.fork(),
-    sql`update publications set cleaned_at = clock_timestamp() where id = ${id} and finished_at is not null`,
-  );
 }

@@ -159,7 +159,7 @@ export interface MassStore {
   removeTemporary(key: string): Promise<void>;
   /**
    * Removes a file for good, of which the caller knows that nothing counts on it. Only of stores that can, and only
-   * for what a cancelled import has brought: nothing else is ever removed from a store.
+   * for what imports and publications that were given up have brought: nothing else is ever removed from a store.
    */
   remove?(key: string): Promise<void>;
   /** Temporary keys that are there, with the record each belongs to. */

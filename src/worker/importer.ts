@@ -1,5 +1,4 @@
 import { mkdir, rm, stat } from 'node:fs/promises';
-import { listMassStores } from '../backups/mass-stores.service.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import { messageOf, SweepbookError } from '../errors.ts';
@@ -26,11 +25,11 @@ import {
   partFolder,
   removeBrought,
 } from '../storage/fetch-import.ts';
-import type { MassStore } from '../storage/contract.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { sourceOf, type ImportSettings } from '../storage/import-sources.ts';
 import { LeasedWork, stopped } from './leased-work.ts';
 import type { WorkerLog } from './log.ts';
+import { removeAgainMs, removeCopies, removingStores, type RemovingStores } from './removing.ts';
 
 export interface ImportOptions {
   readonly db: Db;
@@ -57,7 +56,7 @@ interface InHand {
 
 const pollMs = 1000;
 const tidyMs = 3_600_000;
-const removeAgainMs = 60_000;
+const noStores: RemovingStores = new Map();
 
 /**
  * Fetches what imports wait for, moves imports on, and removes what cancelled ones brought. Its work is in the tables:
@@ -174,7 +173,7 @@ export class ImportWorker {
     const { db, imports } = this.o;
     if (Date.now() < this.removeAt) return 0;
     const isNothing = (await broughtByCancelled(db, [], 1)).length === 0;
-    const stores = isNothing ? new Map<number, MassStore>() : await this.removing();
+    const stores = isNothing ? noStores : await removingStores(db, this.o.stores);
     const ids = [...stores.keys()];
     const brought = isNothing ? [] : await broughtByCancelled(db, ids, 200);
     const gone: number[] = [];
@@ -182,7 +181,7 @@ export class ImportWorker {
       for (const file of brought) {
         const { isKept, copies } = await giveUpBrought(db, file, ids);
         if (!isKept) await removeBrought(imports.area, file.path);
-        for (const { storeId, key } of copies) await stores.get(storeId)?.remove?.(key);
+        await removeCopies(stores, copies);
         gone.push(file.id);
       }
     } catch (error) {
@@ -193,13 +192,6 @@ export class ImportWorker {
     if (gone.length > 0) await forgetBrought(db, gone);
     if (gone.length > 0 || Date.now() - this.tidyAt > tidyMs) await this.tidyParts();
     return gone.length;
-  }
-
-  /** Stores that can remove a file, by their number. */
-  private async removing(): Promise<Map<number, MassStore>> {
-    const rows = (await listMassStores(this.o.db)).filter((row) => row.isConfigured);
-    const stores = rows.map((row) => [row.id, this.o.stores.of(row)] as const);
-    return new Map(stores.filter(([, store]) => store.remove !== undefined));
   }
 
   private async tidyParts(): Promise<void> {

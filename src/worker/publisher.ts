@@ -4,23 +4,21 @@ import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import { messageOf, SweepbookError, systemCode } from '../errors.ts';
 import { advancePublications } from '../publications/advance.service.ts';
-import {
-  giveUpCopies,
-  leftOnDisk,
-  recordCleaned,
-  type LeftOnDisk,
-} from '../publications/publications.service.ts';
+import { giveUpLeftovers, recordCleaned, untidied } from '../publications/clean-up.service.ts';
 import { claimPublications, failWork, renewWork } from '../publications/work.service.ts';
 import { isThere } from '../storage/fetch-import.ts';
+import type { OpenStores } from '../storage/open.ts';
 import type { PublishSettings } from '../storage/publish-settings.ts';
 import { indexPath } from '../formats/tar-archive.ts';
 import { LeasedWork, stopped } from './leased-work.ts';
 import type { WorkerLog } from './log.ts';
+import { removeAgainMs, removeCopies, removingStores } from './removing.ts';
 import { checkFiles, mergeFiles, type PublishWork } from './publish-steps.ts';
 
 export interface PublishOptions {
   readonly db: Db;
   readonly jobs: JobQueue;
+  readonly stores: OpenStores;
   readonly publish: PublishSettings;
   readonly log: WorkerLog;
   /** As it stands in events. */
@@ -46,6 +44,7 @@ const atOnce = 2;
 export class PublishWorker {
   private readonly o: PublishOptions;
   private readonly leased: LeasedWork<InHand>;
+  private removeAt = 0;
 
   constructor(options: PublishOptions) {
     this.o = options;
@@ -124,21 +123,36 @@ export class PublishWorker {
     }
   }
 
-  /** Removes what publications that are over have left on disk; of published ones their files stay. */
+  /** Removes what publications that are over have left, on disk and in mass stores that can; what is published stays. */
   private async cleanUp(): Promise<number> {
-    const left = await leftOnDisk(this.o.db, 20);
-    // What is in hand here is being given up: it comes when it is.
-    const idle = left.filter((publication) => !this.leased.inHand.has(publication.id));
-    for (const publication of idle) {
-      await giveUpCopies(this.o.db, publication.id);
-      await tidy(join(this.o.publish.area, `p${publication.id}`), publication);
-      await recordCleaned(this.o.db, publication.id);
+    const { db, log } = this.o;
+    if (Date.now() < this.removeAt || (await untidied(db, [], 1)).length === 0) return 0;
+    const stores = await removingStores(db, this.o.stores);
+    const ids = [...stores.keys()];
+    let cleaned = 0;
+    for (const { id } of await untidied(db, ids, 200)) {
+      // What is in hand here is being given up: it comes when it is.
+      if (this.leased.inHand.has(id)) continue;
+      try {
+        const { kept, copies, isSettled } = await giveUpLeftovers(db, id, ids);
+        await tidy(join(this.o.publish.area, `p${id}`), kept);
+        await removeCopies(stores, copies);
+        if (!isSettled) continue;
+        await recordCleaned(db, id);
+        cleaned += 1;
+      } catch (error) {
+        this.removeAt = Date.now() + removeAgainMs;
+        log.warn(
+          { publication: id, error: messageOf(error) },
+          'publication: not all can be removed now',
+        );
+      }
     }
-    return idle.length;
+    return cleaned;
   }
 }
 
-async function tidy(folder: string, { kept }: LeftOnDisk): Promise<void> {
+async function tidy(folder: string, kept: readonly string[]): Promise<void> {
   if (kept.length === 0) return rm(folder, { recursive: true, force: true });
   const stays = new Set(kept.flatMap((path) => [path, indexPath(path)]));
   for (const attempt of await readdir(folder).catch(() => [])) {

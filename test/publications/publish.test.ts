@@ -22,7 +22,7 @@ import { makeComposite } from '../../src/storage/make-composite.ts';
 import type { TestClient } from '../support/client.ts';
 import { runProgram } from '../support/program.ts';
 import { rootFile, type RootTree } from '../support/root-file.ts';
-import { lastCursor, mutate, refusalOf } from '../support/scene.ts';
+import { lastCursor, mutate, newFile, refusalOf, register } from '../support/scene.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
 import { listed, look, reaches, request, writeFiles, writePublishFile } from './site.ts';
@@ -45,6 +45,11 @@ afterAll(async () => {
 
 const home = (user: string) => join(folder, 'users', user);
 const area = (id: number) => join(folder, 'area', `p${id}`);
+/** Whether all that it has left is gone. */
+async function isTidy(id: number): Promise<boolean> {
+  const sql = 'select 1 from publications where id = $1 and cleaned_at is not null';
+  return (await server.database.sql(sql, [id])).length > 0;
+}
 
 interface Published {
   dataset: {
@@ -245,15 +250,52 @@ test('until it is published only its owner and operators see it, by any road; th
   const late = mutate(alice, 'withdrawPublication', { publication: String(again.number) });
   expect((await refusalOf(late)).code).toBe('ILLEGAL_TRANSITION');
   // What is published stays as it is, and nothing else of it.
-  await until('all is tidy', async () => {
-    const [row] = await server.database.sql(
-      'select 1 from publications where id = $1 and cleaned_at is not null',
-      [again.number],
-    );
-    return row !== undefined;
-  });
+  await until('all is tidy', () => isTidy(again.number));
   const [attempt = ''] = readdirSync(area(again.number));
   expect(readdirSync(join(area(again.number), attempt))).toHaveLength(2);
+});
+
+test('one that fails at the end is taken back from the mass store, but for what somebody else wants', async () => {
+  const { database, operator } = server;
+  const base = join(home('alice'), 'back');
+  const root = join(server.folder, 'home', 'store');
+  renameSync(root, `${root}-away`);
+  const asked = listed(base, writeFiles(base, ['a', 'b'], 700), 3);
+  const { number } = await request(alice, 'back', asked, { compositeBytes: 1000 });
+  await reaches(alice, number, 'BACKING_UP');
+  const copies = () =>
+    database.sql<{ lfn: string; status: string; lastError: string | null; path: string }>(
+      `select f.lfn, b.status, b.last_error as "lastError", $2 || '/' || b.store_key as path
+       from publication_composites c join files f on f.id = c.file_id join backup_records b on b.file_id = f.id
+       where c.publication_id = $1 order by c.number`,
+      [number, root],
+    );
+  const [wanted, unwanted] = (await copies()).map((copy) => copy.lfn);
+  const child = await newFile('/user/of-a-private-one', { parents: [wanted] });
+  await register(operator, child);
+  await mutate(operator, 'createDataset', { name: 'back', kind: 'USER' });
+  renameSync(`${root}-away`, root);
+  await alice.call(`mutation { retryPublication(publication: "${number}") { changed } }`);
+  const over = await reaches(alice, number, 'FAILED');
+  expect(over).toMatchObject({ lastErrorCode: 'DUPLICATE' });
+  await until('all is tidy', () => isTidy(number));
+  const left = await copies();
+  expect(left).toMatchObject([
+    { lfn: wanted, status: 'CONFIRMED', lastError: null },
+    {
+      lfn: unwanted,
+      status: 'LOST',
+      lastError: `publication ${number} was given up: what it left is removed`,
+    },
+  ]);
+  const stored = () => left.map((copy) => existsSync(copy.path));
+  expect([...stored(), existsSync(area(number))]).toEqual([true, false, false]);
+  // A worker that died when the books said so, and the bytes were there still.
+  writeFileSync(left[1]?.path ?? '', 'left');
+  await database.sql('update publications set cleaned_at = null where id = $1', [number]);
+  await until('it is done once more', () => isTidy(number));
+  expect(stored()).toEqual([true, false]);
+  expect(await copies()).toEqual(left);
 });
 
 test('a quota refuses what is beyond it, of a user and of a group', async () => {
