@@ -180,6 +180,12 @@ test.each<[string, string, (base: string) => object[]]>([
   expect(refusal.code, refusal.message).toBe(code);
 });
 
+async function totalsOf(client: TestClient): Promise<string> {
+  const totals = `a: totals { fileCount eventCount sizeBytes } b: totals(by: [SITE, STATUS]) { site status fileCount }
+    c: totals(by: [STORE]) { store fileCount sizeBytes }`;
+  return JSON.stringify(await client.call(`{ ${totals} }`));
+}
+
 /** Everything that a viewer can get about a file or a dataset, as one text. */
 async function everythingOf(client: TestClient, lfn: string, name: string): Promise<string> {
   const asked = [
@@ -208,12 +214,6 @@ test('until it is published only its owner and operators see it, by any road; th
   const root = join(server.folder, 'home', 'store');
   renameSync(root, store);
   const asked = listed(base, files, 3);
-  const totalsOf = async (client: TestClient) =>
-    JSON.stringify(
-      await client.call(
-        '{ a: totals { fileCount eventCount sizeBytes } b: totals(by: [SITE, STATUS]) { site status fileCount } }',
-      ),
-    );
   const producer = await server.as('other-PRODUCER', 'PRODUCER');
   const before = [await totalsOf(producer), await totalsOf(server.operator)];
   const { number } = await request(alice, 'hushhush', asked, { stream: 'hushhush' });
@@ -273,12 +273,16 @@ test('one that fails at the end is taken back from the mass store, but for what 
   const [wanted, unwanted] = (await copies()).map((copy) => copy.lfn);
   const child = await newFile('/user/of-a-private-one', { parents: [wanted] });
   await register(operator, child);
+  const producer = await server.as('third-PRODUCER', 'PRODUCER');
+  const before = await totalsOf(producer);
   await mutate(operator, 'createDataset', { name: 'back', kind: 'USER' });
   renameSync(`${root}-away`, root);
   await alice.call(`mutation { retryPublication(publication: "${number}") { changed } }`);
   const over = await reaches(alice, number, 'FAILED');
   expect(over).toMatchObject({ lastErrorCode: 'DUPLICATE' });
   await until('all is tidy', () => isTidy(number));
+  // Also the copy that stays is no business of production.
+  expect(await totalsOf(producer)).toBe(before);
   const left = await copies();
   expect(left).toMatchObject([
     { lfn: wanted, status: 'CONFIRMED', lastError: null },
