@@ -49,8 +49,8 @@ function faultsOf(place: Place, { family, text }: Hostile, answer: Answer, raw: 
     const isKeptOut = ['FORBIDDEN', 'UNAUTHENTICATED', 'QUERY_TOO_COMPLEX'].includes(
       extensions.code,
     );
-    // Nothing but the code of a field finds that there is no such thing; subscriptions tell it without a path.
-    const isOfField = path !== undefined || extensions.code === 'NOT_FOUND';
+    // What a subscription is refused for is told without a path.
+    const isOfField = path !== undefined || place.root === 'subscription';
     if (isOfField && !isKeptOut) reachedField.add(place.name);
     else if (place.type !== 'DateTime')
       faults.push(`${about}: not let through to the field: ${said}`);
