@@ -56,9 +56,9 @@ export const limitsOfRequests = {
     ),
     queryNodes: limit(10_000, '', some, 'fields that are looked at to count them', tooComplex),
     pageSize: limit(
-      1000,
+      5000,
       '',
-      [100, 1000],
+      [100, 5000],
       'lines of one page, in lists that allow so many',
       '`BAD_USER_INPUT`',
     ),

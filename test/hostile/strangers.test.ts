@@ -49,7 +49,9 @@ function faultsOf(place: Place, { family, text }: Hostile, answer: Answer, raw: 
     const isKeptOut = ['FORBIDDEN', 'UNAUTHENTICATED', 'QUERY_TOO_COMPLEX'].includes(
       extensions.code,
     );
-    if (path !== undefined && !isKeptOut) reachedField.add(place.name);
+    // What a subscription is refused for is told without a path.
+    const isOfField = path !== undefined || place.root === 'subscription';
+    if (isOfField && !isKeptOut) reachedField.add(place.name);
     else if (place.type !== 'DateTime')
       faults.push(`${about}: not let through to the field: ${said}`);
   }
