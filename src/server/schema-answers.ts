@@ -55,7 +55,8 @@ export class SchemaAnswers {
 
 function isForSchemaAlone(document: DocumentNode, name: string | null | undefined): boolean {
   const operation = getOperationAST(document, name);
-  if (operation?.operation !== OperationTypeNode.QUERY || operation.variableDefinitions?.length) return false;
+  if (operation?.operation !== OperationTypeNode.QUERY || operation.variableDefinitions?.length)
+    return false;
   const seen = new Set<string>();
   const isAlone = ({ selections }: SelectionSetNode): boolean =>
     selections.every((selection) => {
