@@ -111,6 +111,10 @@ function xrootdWays(server: XrootdForTests): Way[] {
     url: server.url,
     root: `/store/${basename(folder)}`,
   });
+  const door = (folder: string) => ({
+    name: 'door',
+    root: `${server.door}/store/${basename(folder)}`,
+  });
   const there = (folder: string) => `${server.url}//store/${basename(folder)}`;
   const put = (url: string) =>
     `xrdcp --nopbar --posc --rm-bad-cksum --cksum adler32:source --parallel ${concurrency} "$@" ${url}/`;
@@ -122,11 +126,21 @@ function xrootdWays(server: XrootdForTests): Way[] {
       beside: xrdcp,
       run: (set, folder) => ours('xrootd', settings(folder), set, 'SAYS'),
     },
+    {
+      name: 'xrootd by its HTTP door, COPIED',
+      beside: xrdcp,
+      run: (set, folder) => ours('webdav', door(folder), set, 'SAYS'),
+    },
     { name: xrdcp, beside: xrdcp, run: (set, folder) => shell(put(there(folder)), set, folder) },
     {
       name: 'xrootd driver, READ_BACK',
       beside: xrdcpBack,
       run: (set, folder) => ours('xrootd', settings(folder), set, 'READ_BACK'),
+    },
+    {
+      name: 'xrootd by its HTTP door, READ_BACK',
+      beside: xrdcpBack,
+      run: (set, folder) => ours('webdav', door(folder), set, 'READ_BACK'),
     },
     {
       name: xrdcpBack,

@@ -3,14 +3,18 @@
 import { text } from 'node:stream/consumers';
 import { DirectoryStore } from '../../dist/storage/directory.js';
 import { askAndJudge } from '../../dist/storage/judge.js';
+import { webdavSettings } from '../../dist/storage/webdav-settings.js';
+import { WebDavStore } from '../../dist/storage/webdav-store.js';
 import { XrootdStore } from '../../dist/storage/xrootd.js';
 import { xrootdSettings } from '../../dist/storage/xrootd-settings.js';
 
 const { kind, settings, files, concurrency, asking } = JSON.parse(await text(process.stdin));
-const store =
-  kind === 'xrootd'
-    ? new XrootdStore(xrootdSettings.parse({ ...settings, kind }))
-    : new DirectoryStore({ ...settings, kind });
+const drivers = {
+  directory: () => new DirectoryStore({ ...settings, kind }),
+  xrootd: () => new XrootdStore(xrootdSettings.parse({ ...settings, kind })),
+  webdav: () => new WebDavStore(webdavSettings.parse({ ...settings, kind })),
+};
+const store = drivers[kind]();
 await store.prepare();
 const begun = performance.now();
 const rest = files.entries();

@@ -1,34 +1,42 @@
-import { createReadStream } from 'node:fs';
-import { request as plainRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
+import type { FileHandle } from 'node:fs/promises';
+import {
+  request as plainRequest,
+  type ClientRequest,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+} from 'node:http';
 import { request as secureRequest } from 'node:https';
 import type { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
 import { messageOf, SweepbookError } from '../errors.ts';
 
 export interface HttpAsk {
   readonly method: string;
   readonly url: string;
+  /** As the standards spell them: XRootD knows no header in small letters. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** A text, or a file of this host with its size. */
-  readonly body?: string | { readonly path: string; readonly sizeBytes: number };
+  /** A text, or an open file of this host, of which so many bytes are sent. */
+  readonly body?: string | { readonly file: FileHandle; readonly sizeBytes: number };
   /** For all of it: connecting, sending and the last byte of the answer. */
   readonly deadlineMs: number;
   readonly signal?: AbortSignal | undefined;
   readonly onSent?: (bytes: number) => void;
   /** Takes the body of a 2xx answer, all of it; else its beginning is kept as text. */
   readonly onBody?: (body: Readable) => Promise<void>;
+  /** Of an answer that is kept as text; 1 MiB unless told. */
+  readonly mostTextBytes?: number;
 }
 
 export interface HttpAnswer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
-  /** At most 1 MiB. */
+  /** At most as much as was asked for. */
   readonly text: string;
   /** More came than is kept: what is parsed from it is not the whole answer. */
   readonly isCut: boolean;
 }
 
-const mostTextBytes = 1024 * 1024;
+const usualTextBytes = 1024 * 1024;
+const chunkBytes = 1024 * 1024;
 
 /**
  * One question to a store over HTTP. A status is returned, not believed; redirects are followed once for each of at
@@ -44,7 +52,7 @@ export async function askOverHttp(store: string, ask: HttpAsk): Promise<HttpAnsw
       const answer = await once(url, headers, ask, signal);
       const to = answer.headers.location;
       if (![301, 302, 307, 308].includes(answer.status) || to === undefined || hop === 3)
-        return withoutOurSecret(answer, ask.headers?.['authorization']);
+        return withoutOurSecret(answer, ask.headers?.['Authorization']);
       const next = new URL(to, url);
       if (next.host !== url.host) headers = withoutCredentials(headers);
       url = next;
@@ -98,7 +106,9 @@ async function once(
   const make = url.protocol === 'https:' ? secureRequest : plainRequest;
   const request = make(url, {
     method: ask.method,
-    headers: { ...headers, ...(body === undefined ? {} : { 'content-length': String(length) }) },
+    // Each on a connection of its own: after an error XRootD loses the thread, and the next question hangs.
+    agent: false,
+    headers: { ...headers, ...(body === undefined ? {} : { 'Content-Length': String(length) }) },
     signal,
   });
   const answered = new Promise<IncomingMessage>((resolve, reject) => {
@@ -115,26 +125,43 @@ async function once(
     await ask.onBody(response);
     return { status, headers: response.headers, text: '', isCut: false };
   }
-  return { status, headers: response.headers, ...(await textOf(response)) };
+  const told = await textOf(response, ask.mostTextBytes);
+  if (!request.writableEnded) request.destroy();
+  return { status, headers: response.headers, ...told };
 }
 
 /** A store may answer before it has read all, and then take no more. */
 async function sendFile(
-  { path }: { path: string },
-  request: NodeJS.WritableStream,
+  { file, sizeBytes }: { readonly file: FileHandle; readonly sizeBytes: number },
+  request: ClientRequest,
   answered: Promise<unknown>,
   onSent: ((bytes: number) => void) | undefined,
 ): Promise<void> {
+  let isOver = false;
+  const over = answered.then(
+    () => void (isOver = true),
+    () => void (isOver = true),
+  );
+  // Not a byte more than was announced: the server would take it for its next question.
   let sent = 0;
-  const source = createReadStream(path, { highWaterMark: 1024 * 1024 });
-  source.on('data', (part) => onSent?.((sent += part.length)));
-  const sending = pipeline(source, request);
-  sending.catch(() => undefined);
-  await Promise.race([sending, answered]);
-  if (!source.closed) source.destroy();
+  while (sent < sizeBytes && !isOver) {
+    const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, sizeBytes - sent));
+    const { bytesRead } = await file.read(chunk, 0, chunk.length, sent);
+    // Fewer, and it would wait for the rest.
+    if (bytesRead === 0)
+      return void request.destroy(new Error(`the file ended after ${sent} bytes`));
+    if (!request.write(chunk.subarray(0, bytesRead))) {
+      await Promise.race([new Promise((resolve) => request.once('drain', resolve)), over]);
+    }
+    onSent?.((sent += bytesRead));
+  }
+  if (sent === sizeBytes) request.end();
 }
 
-async function textOf(stream: Readable): Promise<{ text: string; isCut: boolean }> {
+async function textOf(
+  stream: Readable,
+  mostTextBytes = usualTextBytes,
+): Promise<{ text: string; isCut: boolean }> {
   const parts: Buffer[] = [];
   let kept = 0;
   for await (const part of stream as AsyncIterable<Buffer>) {

@@ -9,6 +9,7 @@ import type { StoreSettingsOfFile } from './store-file.ts';
 import { auditSettings, type AuditSettings } from './store-settings.ts';
 import { TapeRestStore } from './tape-rest.ts';
 import { ToolStore } from './tool-store.ts';
+import { WebDavStore } from './webdav-store.ts';
 import { XrootdStore } from './xrootd.ts';
 
 let s3: ((settings: S3Settings) => S3Store) | undefined;
@@ -36,6 +37,8 @@ function driverOf(settings: StoreSettingsOfFile): MassStore {
       return new ToolStore(settings, new HpssTool(settings));
     case 'tape-rest':
       return new TapeRestStore(settings);
+    case 'webdav':
+      return new WebDavStore(settings);
   }
 }
 

@@ -9,6 +9,7 @@ import { hpssSettings } from './hpss.ts';
 import { poolSettings, type PoolSettings } from './pool-settings.ts';
 import { s3Settings } from './s3-settings.ts';
 import { tapeRestSettings } from './tape-rest.ts';
+import { webdavSettings } from './webdav-settings.ts';
 import { xrootdSettings } from './xrootd-settings.ts';
 
 /** A store of the store file, in the form of its kind. */
@@ -19,6 +20,7 @@ const storeSettings = z.discriminatedUnion('kind', [
   hpssSettings,
   commandSettings,
   tapeRestSettings,
+  webdavSettings,
 ]);
 export type StoreSettingsOfFile = z.infer<typeof storeSettings>;
 
@@ -71,6 +73,7 @@ function placeOf(settings: StoreSettingsOfFile): string {
     case 'command':
     case 'hpss':
     case 'tape-rest':
+    case 'webdav':
       return settings.root;
   }
 }
@@ -107,6 +110,7 @@ function levelsOf(settings: StoreSettingsOfFile): readonly ConfirmLevel[] {
     case 's3':
       return ['READ_BACK'];
     case 'xrootd':
+    case 'webdav':
       return settings.checksum === 'none' ? ['READ_BACK'] : ['COPIED', 'READ_BACK'];
     case 'hpss':
     case 'tape-rest':

@@ -119,8 +119,8 @@ export class TapeRestRecall implements Recalling {
       method,
       url: `${endpoint}/${road}`,
       headers: {
-        accept: 'application/json',
-        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        Accept: 'application/json',
+        ...(body === undefined ? {} : { 'Content-Type': 'application/json' }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       signal: options.signal,

@@ -8,36 +8,16 @@ import {
   type Recalling,
   type Residency,
   type ResidencyAnswer,
-  type StoreAnswer,
-  type StoredFile,
   type StoreFeatures,
   type StoreState,
-  type TemporaryFile,
 } from './contract.ts';
-import {
-  demandTemporary,
-  incoming,
-  isTemporary,
-  ownerOf,
-  temporaryKey,
-  uploadKey,
-} from './incoming.ts';
-import { secret } from './secrets.ts';
-import { commonSettings } from './store-settings.ts';
+import { incoming } from './incoming.ts';
 import { parsed, pathsOf, problemOf, TapeRestRecall } from './tape-rest-recall.ts';
-import { WebDav } from './webdav.ts';
+import { doorSettings } from './webdav-settings.ts';
+import { DavStore } from './webdav-store.ts';
 
 /** A store behind a WebDAV door with a WLCG tape REST API v1, in the store file. */
-export const tapeRestSettings = z.strictObject({
-  ...commonSettings,
-  kind: z.literal('tape-rest'),
-  /** The collection that is the root of the store. */
-  root: z
-    .url({ protocol: /^https?$/ })
-    .transform((url) => url.replace(/\/+$/, ''))
-    .describe('https://door.site:443/path'),
-  token: secret.optional(),
-});
+export const tapeRestSettings = z.strictObject({ ...doorSettings, kind: z.literal('tape-rest') });
 export type TapeRestSettings = z.infer<typeof tapeRestSettings>;
 
 const features: StoreFeatures = {
@@ -75,19 +55,16 @@ const archiveInfo = z.array(
  * CTA, dCache or StoRM: files go in by WebDAV; size and adler32 are the door's word (HEAD, Want-Digest), tape is the
  * word of the tape REST API (archiveinfo). One question about tape, one source: xattrs and `xrdfs stat` are not asked.
  */
-export class TapeRestStore implements MassStore {
+export class TapeRestStore extends DavStore implements MassStore {
   readonly kind = 'tape-rest';
-  readonly name: string;
   readonly features = features;
   private readonly settings: TapeRestSettings;
   readonly recalling: Recalling;
-  private readonly dav: WebDav;
   private api: { readonly uri: string; readonly readAt: number } | undefined;
 
   constructor(settings: TapeRestSettings) {
-    this.name = settings.name;
+    super(settings);
     this.settings = settings;
-    this.dav = new WebDav({ ...settings, url: settings.root });
     this.recalling = new TapeRestRecall(this.dav, settings.root, (options) =>
       this.endpoint(options),
     );
@@ -106,105 +83,25 @@ export class TapeRestStore implements MassStore {
     }
   }
 
-  finalKey(lfn: string): string {
-    return lfn.slice(1);
-  }
-
-  readonly temporaryKey = temporaryKey;
-  readonly uploadKey = uploadKey;
-  readonly isTemporary = isTemporary;
-
-  placeOf(key: string): string {
-    return this.dav.urlOf(key);
-  }
-
-  accessUrl(key: string): string {
-    return (
-      (this.settings.accessUrlPrefix ?? `${this.settings.root}/`) +
-      key.split('/').map(encodeURIComponent).join('/')
-    );
-  }
-
-  async put(
+  override async put(
     source: string,
     key: string,
     expected: Expected,
     options: PutOptions = {},
   ): Promise<void> {
-    demandTemporary(key);
     // CTA never archives an empty file.
     if (expected.sizeBytes === 0) throw badInput('sizeBytes', 0, 'tape takes no empty files');
-    await this.dav.remove(key);
-    await this.dav.put(source, key, expected, options);
+    await super.put(source, key, expected, options);
   }
 
-  async says(key: string, _expected: Expected, options: PutOptions = {}): Promise<StoreAnswer> {
-    return this.dav.head(key, options);
-  }
+  /** There is no marker: it would go to tape. */
+  protected async demandMounted(): Promise<void> {}
 
-  async ask(key: string, options: PutOptions = {}): Promise<StoreAnswer> {
-    return this.dav.readBack(key, options);
-  }
+  protected demandName(): void {}
 
-  async fetch(
-    key: string,
-    target: string,
-    expected: Expected,
-    options: PutOptions = {},
-  ): Promise<void> {
-    await this.dav.fetch(key, target, expected, options);
-  }
-
-  async publish(key: string, finalKey: string): Promise<void> {
-    demandTemporary(key);
-    await this.dav.move(key, finalKey);
-  }
-
-  async sizeOf(key: string): Promise<number | undefined> {
-    return this.dav.sizeOf(key, {});
-  }
-
-  async removeTemporary(key: string): Promise<void> {
-    demandTemporary(key);
-    await this.dav.remove(key);
-  }
-
-  async listTemporary(): Promise<TemporaryFile[]> {
-    const files = await this.dav.listFolder(incoming, {});
-    return files.flatMap(({ key, changedAt }): TemporaryFile[] => {
-      const owner = ownerOf(key);
-      if (!owner) return [];
-      // Without a time it is taken for new: it stays.
-      return [{ key, ...owner, changedAt: changedAt ?? new Date() }];
-    });
-  }
-
-  async *list(options: PutOptions = {}): AsyncGenerator<StoredFile> {
-    const folders = [''];
-    for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
-      for (const entry of await this.dav.listFolder(folder, options)) {
-        if (!entry.key.endsWith('/')) yield entry;
-        else if (entry.key !== `${incoming}/`) folders.push(entry.key.slice(0, -1));
-      }
-    }
-  }
-
-  async keyOf(place: string): Promise<string> {
-    const root = `${this.settings.root}/`;
-    const wayOut = `the URL or path of a file below ${root}`;
-    if (place.length > 4096 || /[\0\n\r]/.test(place))
-      throw badInput('path', place.slice(0, 100), wayOut);
-    const key = place.startsWith(root)
-      ? decodeURIComponent(place.slice(root.length))
-      : place.replace(/^\/+/, '');
-    const parts = key.split('/');
-    if (parts.some((part) => part === '' || part === '.' || part === '..')) {
-      throw badInput('path', place, wayOut);
-    }
-    if ((await this.sizeOf(key)) === undefined) {
-      throw badInput('path', place, `no such file in store ${this.name}`);
-    }
-    return key;
+  /** Not for certain: what is on tape alone is not read for this. */
+  protected async isSame(): Promise<boolean> {
+    return false;
   }
 
   /**
@@ -222,7 +119,7 @@ export class TapeRestStore implements MassStore {
     const answer = await this.dav.ask({
       method: 'POST',
       url,
-      headers: { 'content-type': 'application/json', accept: 'application/json' },
+      headers: { 'Content-Type': 'application/json', Accept: 'application/json' },
       body: JSON.stringify({ paths: [...byPath.keys()] }),
       signal: options.signal,
     });

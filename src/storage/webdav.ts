@@ -1,17 +1,17 @@
-import { createWriteStream } from 'node:fs';
+import { open, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname } from 'node:path/posix';
-import { pipeline } from 'node:stream/promises';
+import type { Readable } from 'node:stream';
 import { messageOf, SweepbookError } from '../errors.ts';
 import type { Checksums } from './bytes.ts';
 import type { Evidence, Expected, PutOptions, StoreAnswer, StoredFile } from './contract.ts';
-import { changed, unreadable } from './copy-file.ts';
+import { changed, unreadable, withSource } from './copy-file.ts';
 import { hashStream } from './hash-stream.ts';
 import { askOverHttp, type HttpAnswer, type HttpAsk } from './http.ts';
-import { keyTaken } from './key-taken.ts';
 import { readSecret, type Secret } from './secrets.ts';
+import { watched } from './stall-watch.ts';
 import { copyDeadlineMs } from './store-settings.ts';
-import { readMultistatus } from './webdav-listing.ts';
+import { adler32Of, readMultistatus } from './webdav-answers.ts';
 
 export interface DavSettings {
   readonly name: string;
@@ -22,56 +22,85 @@ export interface DavSettings {
   readonly leastBytesPerSecond: number;
 }
 
+export interface DavStat extends StoredFile {
+  readonly isFile: boolean;
+}
+
+/** Some 70,000 files in one folder. */
+const mostListingBytes = 32 * 1024 * 1024;
+
 /**
  * A WebDAV door (dCache, EOS, StoRM, XRootD). Its checksums are asked for by Want-Digest (RFC 3230); only an adler32
  * of eight lower-case hexadecimal digits counts as said.
  */
 export class WebDav {
-  private readonly settings: DavSettings;
+  readonly settings: DavSettings;
   private readonly folders = new Set<string>();
 
   constructor(settings: DavSettings) {
     this.settings = settings;
   }
 
-  urlOf(key: string): string {
-    return `${this.settings.url}/${key.split('/').map(encodeURIComponent).join('/')}`;
+  urlOf(key: string, encode: (part: string) => string = encodeURIComponent): string {
+    return `${this.settings.url}/${key.split('/').map(encode).join('/')}`;
   }
 
   ask(ask: Omit<HttpAsk, 'deadlineMs'> & { deadlineMs?: number }): Promise<HttpAnswer> {
     const { name, token, askSeconds } = this.settings;
     const headers: Record<string, string> = { ...ask.headers };
-    if (token) headers['authorization'] = `Bearer ${readSecret(name, 'token', token)}`;
+    if (token) headers['Authorization'] = `Bearer ${readSecret(name, 'token', token)}`;
     return askOverHttp(name, { deadlineMs: askSeconds * 1000, ...ask, headers });
   }
 
   async put(source: string, key: string, expected: Expected, options: PutOptions): Promise<void> {
+    const { sizeBytes, adler32 } = expected;
     await this.makeFolders(dirname(key), options);
-    const answer = await this.ask({
-      method: 'PUT',
-      url: this.urlOf(key),
-      // Given beforehand, the store can refuse what it gets wrong.
-      headers: { digest: `adler32=${expected.adler32}` },
-      body: { path: source, sizeBytes: expected.sizeBytes },
-      deadlineMs: copyDeadlineMs(expected.sizeBytes, this.settings),
-      signal: options.signal,
-      ...(options.onProgress ? { onSent: options.onProgress } : {}),
+    await withSource(source, sizeBytes, async (file) => {
+      const answer = await this.watched(sizeBytes, options, (signal, onSent) =>
+        this.ask({
+          method: 'PUT',
+          url: this.urlOf(key),
+          // Given beforehand, the store can refuse what it gets wrong.
+          headers: { Digest: `adler32=${adler32}` },
+          body: { file, sizeBytes },
+          deadlineMs: copyDeadlineMs(sizeBytes, this.settings),
+          signal,
+          onSent,
+        }),
+      );
+      if (answer.status === 507) {
+        const { name } = this.settings;
+        throw new SweepbookError('NO_SPACE', `store ${name} is full: make room`, { store: name });
+      }
+      if (![200, 201, 202, 204].includes(answer.status)) throw this.refused('PUT', key, answer);
     });
-    if (answer.status === 507) {
-      const { name } = this.settings;
-      throw new SweepbookError('NO_SPACE', `store ${name} is full: make room`, { store: name });
-    }
-    if (![200, 201, 202, 204].includes(answer.status)) throw this.refused('PUT', key, answer);
+  }
+
+  /** Broken off when no byte moves for as long as a question may take. */
+  private watched<T>(
+    sizeBytes: number,
+    options: PutOptions,
+    work: (signal: AbortSignal, onMoved: (bytes: number) => void) => Promise<T>,
+  ): Promise<T> {
+    const { name, askSeconds } = this.settings;
+    let moved = 0;
+    return watched(
+      { store: name, sizeBytes, stallMs: askSeconds * 1000, options, moved: () => moved },
+      (signal) => work(signal, (bytes) => void (moved = bytes)),
+    );
   }
 
   /** Size and adler32 by the store's own word. */
   async head(key: string, options: PutOptions): Promise<StoreAnswer> {
     const askedAt = new Date().toISOString();
     const url = this.urlOf(key);
+    // A folder has a size too, as XRootD answers HEAD, or no answer at all.
+    const stat = await this.stat(key, options);
+    if (!stat?.isFile) return absent(this.evidence(`PROPFIND ${url}`, askedAt, foundOf(stat)));
     const answer = await this.ask({
       method: 'HEAD',
       url,
-      headers: { 'want-digest': 'adler32' },
+      headers: { 'Want-Digest': 'adler32' },
       signal: options.signal,
     });
     const { 'content-length': length, digest, 'content-type': type } = answer.headers;
@@ -81,11 +110,11 @@ export class WebDav {
       digest,
       'content-type': type,
     });
-    if (answer.status === 404 || answer.status === 410) return { isPresent: false, evidence };
+    if (answer.status === 404 || answer.status === 410) return absent(evidence);
     if (answer.status !== 200) throw this.refused('HEAD', key, answer);
     return {
       isPresent: true,
-      ...(/^\d{1,16}$/.test(length ?? '') ? { sizeBytes: Number(length) } : {}),
+      ...(length === String(stat.sizeBytes) ? { sizeBytes: stat.sizeBytes } : {}),
       ...adler32Of(digest),
       evidence,
     };
@@ -94,72 +123,93 @@ export class WebDav {
   async readBack(key: string, options: PutOptions): Promise<StoreAnswer> {
     const askedAt = new Date().toISOString();
     const url = this.urlOf(key);
+    const evidence = (answer: object) => this.evidence(`read back ${url}`, askedAt, answer);
     let sums: Checksums | undefined;
-    const size = await this.sizeOf(key, options);
-    const answer = await this.ask({
-      method: 'GET',
-      url,
-      headers: { 'cache-control': 'no-cache' },
-      deadlineMs: copyDeadlineMs(size ?? 0, this.settings),
-      signal: options.signal,
-      onBody: async (body) => void (sums = await hashStream(body, options.onProgress)),
+    const before = await this.stat(key, options);
+    if (!before?.isFile) return absent(evidence(foundOf(before)));
+    const answer = await this.get(key, before.sizeBytes, options, async (body, onMoved) => {
+      sums = await hashStream(body, onMoved);
     });
-    const evidence = this.evidence(`read back ${url}`, askedAt, { status: answer.status, ...sums });
-    if (answer.status === 404 || answer.status === 410) return { isPresent: false, evidence };
-    if (answer.status !== 200 || !sums) throw this.refused('GET', key, answer);
-    return { isPresent: true, ...sums, evidence };
+    const { status } = answer;
+    if (status === 404 || status === 410) return absent(evidence({ status }));
+    if (status !== 200 || !sums) throw this.refused('GET', key, answer);
+    const after = await this.stat(key, options);
+    const isSame =
+      after?.sizeBytes === sums.sizeBytes &&
+      after.changedAt?.getTime() === before.changedAt?.getTime();
+    // Written to meanwhile: then nothing has been said of the bytes.
+    if (!isSame) return { isPresent: true, evidence: evidence({ status, ...sums, isSame }) };
+    return { isPresent: true, ...sums, evidence: evidence({ status, ...sums }) };
   }
 
+  /** Copies to a name of this host that is free, and to disk. */
   async fetch(key: string, target: string, expected: Expected, options: PutOptions): Promise<void> {
-    let bytes = 0;
-    const answer = await this.ask({
-      method: 'GET',
-      url: this.urlOf(key),
-      deadlineMs: copyDeadlineMs(expected.sizeBytes, this.settings),
-      signal: options.signal,
-      onBody: async (body) => {
-        body.on('data', (part: Buffer) => {
-          bytes += part.length;
-          options.onProgress?.(bytes);
-        });
-        await pipeline(body, createWriteStream(target, { flags: 'wx', flush: true }));
-      },
-    });
-    const place = `${this.settings.name}:${key}`;
-    if (answer.status !== 200) throw unreadable(place, `HTTP ${answer.status}`);
-    if (bytes !== expected.sizeBytes) {
-      throw changed(place, `it has ${bytes} bytes, registered are ${expected.sizeBytes}`);
+    const { name } = this.settings;
+    const stat = await this.stat(key, options);
+    if (!stat?.isFile) throw unreadable(`${name}:${key}`, 'no such file');
+    if (stat.sizeBytes !== expected.sizeBytes) throw this.another(key, stat.sizeBytes, expected);
+    const to = await open(target, 'wx', 0o644);
+    try {
+      let bytes = 0;
+      const { status } = await this.get(key, stat.sizeBytes, options, async (body, onMoved) => {
+        for await (const part of body) {
+          await to.writeFile(part as Uint8Array);
+          onMoved((bytes += (part as Uint8Array).length));
+        }
+      });
+      if (status !== 200) throw unreadable(`${name}:${key}`, `HTTP ${status}`);
+      if (bytes !== expected.sizeBytes) throw this.another(key, bytes, expected);
+      await to.sync();
+    } catch (error) {
+      await rm(target, { force: true }).catch(() => undefined);
+      throw error;
+    } finally {
+      await to.close();
     }
   }
 
-  /** MOVE without overwriting; what was moved before a crash counts as done. */
-  async move(from: string, to: string): Promise<void> {
-    await this.makeFolders(dirname(to), {});
-    const answer = await this.ask({
-      method: 'MOVE',
-      url: this.urlOf(from),
-      headers: { destination: this.urlOf(to), overwrite: 'F' },
-    });
-    if (answer.status === 201) return;
-    const { name } = this.settings;
-    if ([204, 405, 409, 412, 423].includes(answer.status) || answer.status === 404) {
-      if ((await this.sizeOf(to, {})) !== undefined) {
-        if (answer.status === 204) {
-          throw keyTaken(name, to, 'the store replaced it although it was asked not to');
-        }
-        throw keyTaken(name, to, 'another file is there');
-      }
+  private get(
+    key: string,
+    sizeBytes: number,
+    options: PutOptions,
+    take: (body: Readable, onMoved: (bytes: number) => void) => Promise<void>,
+  ): Promise<HttpAnswer> {
+    return this.watched(sizeBytes, options, (signal, onMoved) =>
+      this.ask({
+        method: 'GET',
+        url: this.urlOf(key),
+        headers: { 'Cache-Control': 'no-cache' },
+        deadlineMs: copyDeadlineMs(sizeBytes, this.settings),
+        signal,
+        onBody: (body) => take(body, onMoved),
+      }),
+    );
+  }
+
+  private another(key: string, bytes: number, expected: Expected): SweepbookError {
+    const place = `${this.settings.name}:${key}`;
+    return changed(place, `it has ${bytes} bytes, registered are ${expected.sizeBytes}`);
+  }
+
+  /** What lies there; undefined = nothing, also below what is a file. */
+  async stat(key: string, options: PutOptions): Promise<DavStat | undefined> {
+    const answer = await this.propfind(this.urlOf(key), '0', options);
+    if (answer.status === 404 || answer.status === 410) return undefined;
+    if (answer.status !== 207) {
+      const folder = dirname(key);
+      const isBelowFile = folder !== '.' && (await this.stat(folder, options))?.isFile === true;
+      if (isBelowFile) return undefined;
+      throw this.refused('PROPFIND', key, answer);
     }
-    throw this.refused('MOVE', from, answer);
+    const found = this.entriesOf(answer, key);
+    const one = found.find((entry) => entry.key === key || entry.key === `${key}/`);
+    if (!one) throw this.refused('PROPFIND', key, answer, 'the answer is about something else');
+    return { ...one, isFile: one.key === key };
   }
 
   async sizeOf(key: string, options: PutOptions): Promise<number | undefined> {
-    const answer = await this.ask({ method: 'HEAD', url: this.urlOf(key), signal: options.signal });
-    if (answer.status === 404 || answer.status === 410) return undefined;
-    const length = answer.headers['content-length'];
-    if (answer.status !== 200 || !/^\d{1,16}$/.test(length ?? ''))
-      throw this.refused('HEAD', key, answer);
-    return Number(length);
+    const stat = await this.stat(key, options);
+    return stat?.isFile ? stat.sizeBytes : undefined;
   }
 
   async remove(key: string): Promise<void> {
@@ -168,37 +218,54 @@ export class WebDav {
       throw this.refused('DELETE', key, answer);
   }
 
-  /** What lies in a folder; folders end with a slash. A folder that is not there is empty. */
-  async listFolder(folder: string, options: PutOptions): Promise<StoredFile[]> {
-    const answer = await this.ask({
+  /** What lies in a folder, folders with a slash at their end; undefined = it is not there. */
+  async listFolder(folder: string, options: PutOptions): Promise<StoredFile[] | undefined> {
+    const url = `${this.urlOf(folder).replace(/\/$/, '')}/`;
+    const answer = await this.propfind(url, '1', options);
+    if (answer.status === 404) return undefined;
+    if (answer.status !== 207) throw this.refused('PROPFIND', folder, answer);
+    const self = folder === '' ? '' : `${folder}/`;
+    return this.entriesOf(answer, folder).filter(({ key }) => key !== self);
+  }
+
+  private propfind(url: string, depth: '0' | '1', options: PutOptions): Promise<HttpAnswer> {
+    return this.ask({
       method: 'PROPFIND',
-      url: `${this.urlOf(folder).replace(/\/$/, '')}/`,
-      headers: { depth: '1', 'content-type': 'application/xml' },
+      url,
+      headers: { Depth: depth, 'Content-Type': 'application/xml' },
       body: '<?xml version="1.0"?><propfind xmlns="DAV:"><prop><getcontentlength/><getlastmodified/><resourcetype/></prop></propfind>',
       signal: options.signal,
+      mostTextBytes: mostListingBytes,
     });
-    if (answer.status === 404) return [];
-    if (answer.status !== 207 || answer.isCut) throw this.refused('PROPFIND', folder, answer);
+  }
+
+  private entriesOf(answer: HttpAnswer, key: string): StoredFile[] {
     try {
-      return readMultistatus(answer.text, new URL(`${this.settings.url}/`).pathname, folder);
+      if (answer.isCut) throw new Error('it is too long');
+      return readMultistatus(answer.text, new URL(`${this.settings.url}/`).pathname);
     } catch (error) {
-      throw this.refused('PROPFIND', folder, answer, messageOf(error));
+      throw this.refused('PROPFIND', key, answer, messageOf(error));
     }
   }
 
   async makeFolders(folder: string, options: PutOptions): Promise<void> {
     if (folder === '.' || folder === '' || this.folders.has(folder)) return;
     await this.makeFolders(dirname(folder), options);
+    await this.makeFolder(folder, options);
+    if (this.folders.size > 10_000) this.folders.clear();
+    this.folders.add(folder);
+  }
+
+  /** Also of the root (''), if the door lets us. */
+  async makeFolder(folder: string, options: PutOptions): Promise<void> {
     const answer = await this.ask({
       method: 'MKCOL',
-      url: `${this.urlOf(folder)}/`,
+      url: `${this.urlOf(folder).replace(/\/$/, '')}/`,
       signal: options.signal,
     });
     // 405: it is there.
     if (![200, 201, 204, 301, 405].includes(answer.status))
       throw this.refused('MKCOL', folder, answer);
-    if (this.folders.size > 10_000) this.folders.clear();
-    this.folders.add(folder);
   }
 
   evidence(asked: string, askedAt: string, answer: unknown): Evidence {
@@ -216,16 +283,5 @@ export class WebDav {
   }
 }
 
-/** Digest: adler32=39cad0bf,md5=…; anything but eight lower-case digits, or two answers, is not one. */
-function adler32Of(digest: string | string[] | undefined): { adler32?: string } {
-  const said = [digest ?? []]
-    .flat()
-    .flatMap((line) => line.split(','))
-    .map((part) => part.trim())
-    .filter((part) => /^adler32=/i.test(part))
-    .map((part) => part.slice('adler32='.length));
-  const [one, ...more] = said;
-  return one !== undefined && more.length === 0 && /^[0-9a-f]{8}$/.test(one)
-    ? { adler32: one }
-    : {};
-}
+const absent = (evidence: Evidence): StoreAnswer => ({ isPresent: false, evidence });
+const foundOf = (stat: DavStat | undefined) => ({ found: stat ? 'a folder' : 'nothing' });

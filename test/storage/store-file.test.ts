@@ -28,6 +28,7 @@ stores:
     bucket: mass-store
     accessKey: { env: S3_ACCESS }
     secretKey: { file: /run/secrets/s3 }
+  - { name: door, kind: webdav, root: https://door.example/store/, confirm: COPIED }
 `;
 
 test('a store of each kind is read, and opened by its name', async () => {
@@ -40,6 +41,7 @@ test('a store of each kind is read, and opened by its name', async () => {
   expect(of('pool', 'xrootd', 2).placeOf('a')).toBe('root://eos.example:1094//store/a');
   expect(of('bucket', 's3', 3).placeOf('a')).toBe('s3://mass-store/a');
   expect(of('bucket', 's3', 3)).toBe(of('bucket', 's3', 3));
+  expect(of('door', 'webdav', 7).placeOf('a b')).toBe('https://door.example/store/a%20b');
   // A folder that only the table knows.
   expect(of('old', 'directory', 4).placeOf('a')).toBe('/anywhere/a');
   for (const [name, kind, id, why] of [
@@ -66,6 +68,16 @@ test.each([
     'a level that a bucket cannot give',
     all.replace('kind: s3', 'kind: s3\n    confirm: COPIED'),
     /bucket cannot give COPIED: .* gives READ_BACK$/,
+  ],
+  [
+    'tape behind a door that has no word for it',
+    all.replace('store/, confirm: COPIED', 'store/, confirm: ARCHIVED'),
+    /door cannot give ARCHIVED: .* gives COPIED, READ_BACK$/,
+  ],
+  [
+    'the word of a door that says none',
+    all.replace('store/, confirm', 'store/, checksum: none, confirm'),
+    /door cannot give COPIED: .* gives READ_BACK$/,
   ],
   ['two of one name', all.replace('name: pool', 'name: disk'), /two stores are called disk/],
   ['no YAML', 'stores: [', /store file/],

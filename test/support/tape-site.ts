@@ -34,8 +34,10 @@ export interface Lies {
   stored?: (bytes: Buffer) => Buffer;
   /** PUT is answered with 201, and nothing is kept. */
   forgets?: boolean;
-  /** MOVE replaces what is there. */
-  replaces?: boolean;
+  /** MOVE is answered with 201, and the file goes to the name as it is encoded. */
+  moves?: 'elsewhere';
+  /** Instead of the answer to PROPFIND. */
+  found?: (honest: string) => string;
   deletesNothing?: boolean;
   /** Instead of the answer of archiveinfo. */
   archiveInfo?: (honest: Entry[]) => unknown;
@@ -213,7 +215,7 @@ export async function startTapeSite(folder: string) {
       case 'MOVE':
         return move(request, file, reply);
       case 'PROPFIND':
-        return propfind(file, path, reply);
+        return propfind(file, path, request.headers.depth === '0', reply);
       default:
         return reply(405);
     }
@@ -223,28 +225,27 @@ export async function startTapeSite(folder: string) {
     const stat = existsSync(file) ? statSync(file) : undefined;
     const to = join(root, pathOf(String(request.headers['destination'])).replace(/^\/store/, ''));
     if (!stat) return reply(404);
-    if (existsSync(to) && !state.lies.replaces) return reply(412);
-    const isNew = !existsSync(to);
-    renameSync(file, to);
-    return reply(isNew ? 201 : 204);
+    if (existsSync(to)) return reply(412);
+    renameSync(file, state.lies.moves ? `${to}.${state.lies.moves}` : to);
+    return reply(201);
   }
 
-  function propfind(file: string, path: string, reply: Reply): void {
-    const stat = existsSync(file) ? statSync(file) : undefined;
-    if (!stat?.isDirectory()) return reply(404);
-    const entries = readdirSync(file, { withFileTypes: true }).map((entry) => {
-      const href = `${path.replace(/\/$/, '')}/${entry.name}`
+  function propfind(file: string, path: string, isAlone: boolean, reply: Reply): void {
+    if (!existsSync(file)) return reply(404);
+    const below = isAlone || !statSync(file).isDirectory() ? [] : readdirSync(file);
+    const entries = ['', ...below].map((name) => {
+      const inner = statSync(join(file, name));
+      const href = `${path.replace(/\/$/, '')}${name === '' ? '' : `/${name}`}`
         .split('/')
         .map(encodeURIComponent)
         .join('/');
-      const inner = statSync(join(file, entry.name));
-      const kind = entry.isDirectory()
+      const kind = inner.isDirectory()
         ? '<D:resourcetype><D:collection/></D:resourcetype>'
         : `<D:resourcetype/><D:getcontentlength>${inner.size}</D:getcontentlength>`;
-      return `<D:response><D:href>${href}${entry.isDirectory() ? '/' : ''}</D:href><D:propstat><D:prop>${kind}<D:getlastmodified>${inner.mtime.toUTCString()}</D:getlastmodified></D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>`;
+      return `<D:response><D:href>${href}${inner.isDirectory() ? '/' : ''}</D:href><D:propstat><D:prop>${kind}<D:getlastmodified>${inner.mtime.toUTCString()}</D:getlastmodified></D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>`;
     });
     const xml = `<?xml version="1.0"?><D:multistatus xmlns:D="DAV:">${entries.join('')}</D:multistatus>`;
-    return reply(207, { 'content-type': 'application/xml' }, xml);
+    return reply(207, { 'content-type': 'application/xml' }, state.lies.found?.(xml) ?? xml);
   }
 
   server.listen(0, '127.0.0.1');

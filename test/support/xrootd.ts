@@ -30,6 +30,11 @@ export class XrootdForTests {
     return `root://127.0.0.1:${this.port}`;
   }
 
+  /** Its HTTP door, on the same port. */
+  get door(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
   /** Where a file of /store lies on this host: the back door. */
   path(key: string): string {
     return join(this.data, 'store', key);
@@ -80,6 +85,7 @@ export class XrootdForTests {
       `xrd.port ${this.port}`,
       'xrd.network nodnr',
       'xrootd.chksum max 4 adler32 crc32c md5',
+      'xrd.protocol XrdHttp libXrdHttp.so',
       ...this.more,
       '',
     ].join('\n');
