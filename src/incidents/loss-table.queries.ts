@@ -215,7 +215,7 @@ export async function lossTable(
     db,
     sql<{ table: LossTable }>`
     with recursive per_file as materialized (
-      select x.* from (${files}) x where ${isSeen(sql`x.file_id`)}), ${touched},
+      select x.* from (${files}) x where ${isSeen(sql`x.file_id`)} order by x.file_id), ${touched},
     held_in as materialized (
       select cd.container_id, count(*) as hits, count(*) filter (where x.is_marked) as marked, sum(x.lost) as lost
       from marked x join container_datasets cd on cd.dataset_id = x.dataset_id group by cd.container_id),
