@@ -11,7 +11,7 @@ export interface UnwantedCopy {
 export interface GivenUpFiles {
   /** Its files as rows: file_id, and since when copies are its doing. */
   readonly files: RawBuilder<unknown>;
-  /** Stores that can remove a file; copies in others stay, and stay CONFIRMED. */
+  /** Stores that can be asked to remove a file; copies in others stay, and stay CONFIRMED. */
   readonly stores: readonly number[];
   /** Always the same words for the same doing: by them those of a worker that died are found again. */
   readonly why: string;

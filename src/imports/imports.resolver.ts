@@ -213,8 +213,8 @@ export class ImportMutations {
 
   @Mutation(() => ImportPayload, {
     description:
-      'Calls an import off: nothing of it is entered, and what it alone brought is removed from disk, and from mass ' +
-      'stores that can remove. NOT_FOUND, ILLEGAL_TRANSITION (entered). For importers (their own) and operators.',
+      'Calls an import off: nothing of it is entered, and what it alone brought is removed from disk and from the ' +
+      'mass stores. NOT_FOUND, ILLEGAL_TRANSITION (entered). For importers (their own) and operators.',
   })
   async cancelImport(
     @Ctx() context: Context,

@@ -39,9 +39,8 @@ async function lockImport(tx: Db, viewer: Viewer, id: number): Promise<Locked> {
 }
 
 /**
- * Calls an import off: nothing of it is entered, and workers remove what it alone brought, from disk and from mass
- * stores that can remove. What stays in others is not fetched again by a later import. ILLEGAL_TRANSITION once it is
- * entered.
+ * Calls an import off: nothing of it is entered, and workers remove what it alone brought, from disk and from the mass
+ * stores that can still be asked. ILLEGAL_TRANSITION once it is entered.
  */
 export async function cancelImport(
   db: Db,

@@ -94,6 +94,10 @@ export class AwayStore implements MassStore {
     throw this.away();
   }
 
+  async remove(): Promise<void> {
+    throw this.away();
+  }
+
   async listTemporary(): Promise<TemporaryFile[]> {
     throw this.away();
   }

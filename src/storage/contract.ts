@@ -158,10 +158,11 @@ export interface MassStore {
   /** Removes what lies under a temporary key; refuses any other key. */
   removeTemporary(key: string): Promise<void>;
   /**
-   * Removes a file for good, of which the caller knows that nothing counts on it. Only of stores that can, and only
-   * for what imports and publications that were given up have brought: nothing else is ever removed from a store.
+   * Removes a file for good, of which the caller knows that nothing counts on it: only for what imports and
+   * publications that were given up have brought; nothing else is ever removed from a store. Nothing there is fine;
+   * folders are left alone.
    */
-  remove?(key: string): Promise<void>;
+  remove(key: string): Promise<void>;
   /** Temporary keys that are there, with the record each belongs to. */
   listTemporary(): Promise<TemporaryFile[]>;
   /** The key of a place as a person or producer names it (path or key); BAD_USER_INPUT outside the store. */

@@ -30,6 +30,7 @@ import type {
 import { copyFile, syncFolder } from './copy-file.ts';
 import { filesBelow } from './files-below.ts';
 import {
+  demandStoredKey,
   demandTemporary,
   incoming,
   isTemporary,
@@ -249,9 +250,10 @@ export class DirectoryStore implements MassStore {
   }
 
   async remove(key: string): Promise<void> {
+    demandStoredKey(key);
     await this.demandMounted();
     const path = join(this.root, key);
-    if (!(await this.statOf(path))) return;
+    if (!(await this.statOf(path))?.isFile()) return;
     await this.demandInside(dirname(path));
     await rm(path, { force: true });
   }

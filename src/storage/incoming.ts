@@ -28,6 +28,12 @@ export function ownerOf(
   return { backupId: Number(parts[1]), attempt };
 }
 
+/** A key that `remove` may be given: of a file of the books, never the marker, nor what is coming in. */
+export function demandStoredKey(key: string): void {
+  const isOdd = key.split('/').some((part) => part === '' || part === '.' || part === '..');
+  if (isOdd || key === marker || isTemporary(key)) throw new Error(`${key} is no key of a file`);
+}
+
 /** Only what lies under a temporary key may be replaced or removed. */
 export function demandTemporary(key: string): void {
   if (!ownerOf(key)) throw new Error(`${key} is no temporary key`);

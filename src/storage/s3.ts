@@ -16,6 +16,7 @@ import type {
 import { withSource } from './copy-file.ts';
 import { hashStream } from './hash-stream.ts';
 import {
+  demandStoredKey,
   demandTemporary,
   incoming,
   isTemporary,
@@ -249,6 +250,12 @@ export class S3Store implements MassStore {
     for await (const begun of this.bucket.uploads(key)) {
       if (begun.key === key) await this.bucket.abortUpload(key, begun.uploadId);
     }
+    await this.bucket.remove(key);
+  }
+
+  async remove(key: string): Promise<void> {
+    demandStoredKey(key);
+    await this.bucket.demandMarker();
     await this.bucket.remove(key);
   }
 

@@ -15,6 +15,7 @@ import type {
 } from './contract.ts';
 import { copyFile, withSource } from './copy-file.ts';
 import {
+  demandStoredKey,
   demandTemporary,
   incoming,
   isTemporary,
@@ -252,6 +253,12 @@ export class ToolStore implements MassStore {
   async removeTemporary(key: string): Promise<void> {
     demandTemporary(key);
     await this.tool.remove(this.pathOf(key));
+  }
+
+  async remove(key: string): Promise<void> {
+    demandStoredKey(key);
+    await this.demandMounted({});
+    if ((await this.look(key, {})).isFile) await this.tool.remove(this.pathOf(key));
   }
 
   async listTemporary(): Promise<TemporaryFile[]> {

@@ -11,6 +11,7 @@ import type {
   TemporaryFile,
 } from './contract.ts';
 import {
+  demandStoredKey,
   demandTemporary,
   incoming,
   isTemporary,
@@ -116,6 +117,13 @@ export abstract class DavStore {
   async removeTemporary(key: string): Promise<void> {
     demandTemporary(key);
     await this.dav.remove(key);
+  }
+
+  /** DELETE of a folder would take all that is in it. */
+  async remove(key: string): Promise<void> {
+    demandStoredKey(key);
+    await this.demandMounted();
+    if ((await this.sizeOf(key)) !== undefined) await this.dav.remove(key);
   }
 
   async listTemporary(): Promise<TemporaryFile[]> {

@@ -1,6 +1,6 @@
 import { badInput, SweepbookError } from '../errors.ts';
 import type { PutOptions } from './contract.ts';
-import { isTemporary, marker } from './incoming.ts';
+import { marker } from './incoming.ts';
 import { copyDeadlineMs } from './store-settings.ts';
 import type { XrootdSettings } from './xrootd-settings.ts';
 import {
@@ -187,9 +187,8 @@ export class XrootdServer {
     return reservation.exec(answer.stdout)?.[1];
   }
 
-  /** Removes a temporary file; nothing else is ever removed. */
+  /** Removes one file; whether it may be removed is the caller's to know. */
   async remove(key: string, { signal }: PutOptions = {}): Promise<void> {
-    if (!isTemporary(key)) throw new Error(`${key} is no temporary key`);
     const answer = await this.ask(['rm', this.pathOf(key)], { signal });
     if (answer.code === 0 || answer.serverCode === serverCodes.notFound) return;
     throw failureOf(this.tools, answer);

@@ -12,6 +12,7 @@ import type {
 } from './contract.ts';
 import { hashStream } from './hash-stream.ts';
 import {
+  demandStoredKey,
   demandTemporary,
   incoming,
   isTemporary,
@@ -228,6 +229,11 @@ export class XrootdStore implements MassStore {
   async removeTemporary(key: string): Promise<void> {
     demandTemporary(key);
     await this.server.remove(key);
+  }
+
+  async remove(key: string): Promise<void> {
+    demandStoredKey(key);
+    if ((await this.sizeOf(key)) !== undefined) await this.server.remove(key);
   }
 
   async listTemporary(): Promise<TemporaryFile[]> {

@@ -4,7 +4,7 @@ import type { Db } from '../database/orm.ts';
 import type { MassStore } from '../storage/contract.ts';
 import type { OpenStores } from '../storage/open.ts';
 
-/** Stores that can remove a file, by their number. */
+/** The stores of the store file, by their number: what was taken out of it cannot be asked. */
 export type RemovingStores = ReadonlyMap<number, MassStore>;
 
 /** A store that is away from here, for one, is asked again so much later. */
@@ -12,8 +12,7 @@ export const removeAgainMs = 60_000;
 
 export async function removingStores(db: Db, stores: OpenStores): Promise<RemovingStores> {
   const rows = (await listMassStores(db)).filter((row) => row.isConfigured);
-  const opened = rows.map((row) => [row.id, stores.of(row)] as const);
-  return new Map(opened.filter(([, store]) => store.remove !== undefined));
+  return new Map(rows.map((row) => [row.id, stores.of(row)]));
 }
 
 /** Their bytes; what is gone already is gone. */
@@ -21,5 +20,5 @@ export async function removeCopies(
   stores: RemovingStores,
   copies: readonly UnwantedCopy[],
 ): Promise<void> {
-  for (const { storeId, key } of copies) await stores.get(storeId)?.remove?.(key);
+  for (const { storeId, key } of copies) await stores.get(storeId)?.remove(key);
 }

@@ -58,6 +58,7 @@ const known: Record<string, RegExp[]> = {
   'database/embedded-postmaster.ts': [/create database \$\{role\}/, /\.query\(sql\)/],
   'datasets/datasets-export.queries.ts': [/sql\.ref\(name\)/, /sql\.lit\(none\)/],
   'datasets/datasets.queries.ts': [/sql\.lit\(source\)/],
+  'incidents/counts.queries.ts': [/sql\.ref\(name\)/],
   'incidents/hits.queries.ts': [/sql\.lit\(mostUnknown\)/],
   'incidents/loss-table.queries.ts': [/sql\.lit\(most\w+(\.\w+)?\)/],
   'production/totals.queries.ts': [/sql\.ref\(columns\[key\]\.as\)/, /sql\.table\(table\)/],

@@ -251,6 +251,28 @@ export function storeContract(
       expect(judge(file, await store.ask('kept.root'))).toBeUndefined();
     });
 
+    test('a file is removed for good, and nothing else', async () => {
+      const folderName = under.namesOfFolders ?? 'to be removed';
+      const gone = `${folderName}/gone.root`;
+      await stored(gone, 'nobody wants it');
+      const kept = await stored(`${folderName}/kept.root`, 'somebody wants it');
+      await store.remove(gone);
+      expect(await store.sizeOf(gone)).toBeUndefined();
+      await store.remove(gone);
+      for (const key of [
+        '.sweepbook-store',
+        '.incoming/b1.a1',
+        'a/../kept.root',
+        '/kept.root',
+        '',
+      ]) {
+        await expect(store.remove(key), key).rejects.toThrow('no key of a file');
+      }
+      // A folder is refused or left alone: what lies in it stays.
+      await codeOf(store.remove(folderName));
+      expect(judge(kept, await store.ask(`${folderName}/kept.root`))).toBeUndefined();
+    });
+
     test('a copy replaces what lies under its temporary key already', async () => {
       const old = await incoming('left by a dead attempt', 50_000);
       const file = await source('new');
