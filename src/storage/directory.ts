@@ -250,12 +250,10 @@ export class DirectoryStore implements MassStore {
   }
 
   async remove(key: string): Promise<void> {
-    demandStoredKey(key);
+    const path = join(this.root, demandStoredKey(key));
     await this.demandMounted();
-    const path = join(this.root, key);
     if (!(await this.statOf(path))?.isFile()) return;
-    await this.demandInside(dirname(path));
-    await rm(path, { force: true });
+    await this.demandInside(dirname(path)).then(() => rm(path, { force: true }));
   }
 
   async listTemporary(): Promise<TemporaryFile[]> {

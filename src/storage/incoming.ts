@@ -28,10 +28,11 @@ export function ownerOf(
   return { backupId: Number(parts[1]), attempt };
 }
 
-/** A key that `remove` may be given: of a file of the books, never the marker, nor what is coming in. */
-export function demandStoredKey(key: string): void {
+/** The key, if `remove` may be given it: of a file of the books, never the marker, nor what is coming in. */
+export function demandStoredKey(key: string): string {
   const isOdd = key.split('/').some((part) => part === '' || part === '.' || part === '..');
   if (isOdd || key === marker || isTemporary(key)) throw new Error(`${key} is no key of a file`);
+  return key;
 }
 
 /** Only what lies under a temporary key may be replaced or removed. */

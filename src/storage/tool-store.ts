@@ -256,9 +256,8 @@ export class ToolStore implements MassStore {
   }
 
   async remove(key: string): Promise<void> {
-    demandStoredKey(key);
-    await this.demandMounted({});
-    if ((await this.look(key, {})).isFile) await this.tool.remove(this.pathOf(key));
+    const path = this.pathOf(demandStoredKey(key));
+    if ((await this.look(key, {})).isFile) await this.tool.remove(path);
   }
 
   async listTemporary(): Promise<TemporaryFile[]> {
