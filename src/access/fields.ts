@@ -20,6 +20,8 @@ export const guardedFields: Readonly<Record<string, GuardedField>> = {
   'MassStore.root': backups,
   'MassStore.detail': backups,
   'MassStore.lastTest': backups,
+  'MassStore.copyCount': backups,
+  'MassStore.waitingCount': backups,
   'Incident.scope': { action: 'readIncidents', otherwise: null },
   'Incident.table': { action: 'readIncidents', otherwise: null },
 };
@@ -162,6 +164,7 @@ export const sights: Readonly<Record<string, Sight>> = {
   StorageLossTable: 'ITS_PARENT',
   StoreAudit: 'testStores',
   StoreAuditPayload: 'testStores',
+  StoreRetry: 'ITS_PARENT',
   StoreTest: 'ITS_PARENT',
   StoreTestFinding: 'ITS_PARENT',
   StreamProduction: 'ITS_PARENT',

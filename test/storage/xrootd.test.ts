@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
@@ -6,14 +5,13 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
-  renameSync,
   rmSync,
   statSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { judge } from '../../src/storage/judge.ts';
 import { XrootdStore } from '../../src/storage/xrootd.ts';
@@ -49,39 +47,15 @@ async function openStore(server: XrootdForTests, root = '/store/mass'): Promise<
   return store;
 }
 
-const ownedByServer = (path: string) => {
-  if (process.getuid?.() === 0) execFileSync('chown', ['-R', 'xrootd:', path]);
-};
-
 if (isHere) {
   const openPool = async (): Promise<StoreUnderTest> => {
     const server = await startedXrootd();
     const store = await openStore(server);
-    const at = (key: string) => server.path(`mass/${key}`);
-    let seconds = 0;
-    const write = (key: string, bytes: Buffer) => {
-      mkdirSync(dirname(at(key)), { recursive: true });
-      writeFileSync(at(key), bytes);
-      // Its checksums are kept by time in whole seconds.
-      const later = new Date(Date.now() + ++seconds * 2000);
-      utimesSync(at(key), later, later);
-      ownedByServer(dirname(at(key)));
-    };
+    const backDoor = server.massBackDoor();
+    const { write, read } = backDoor;
     return {
       store,
-      backDoor: {
-        write,
-        remove: (key) => rmSync(at(key)),
-        unmount: async () => {
-          renameSync(server.path('mass'), server.path('away'));
-          mkdirSync(server.path('mass'));
-          ownedByServer(server.path('mass'));
-          return () => {
-            rmSync(server.path('mass'), { recursive: true });
-            renameSync(server.path('away'), server.path('mass'));
-          };
-        },
-      },
+      backDoor,
       halfPublished: [
         ['nothing done', () => undefined],
         [
@@ -92,7 +66,7 @@ if (isHere) {
           'name reserved by an attempt of which nothing else is left',
           (_from, to) => write(to, Buffer.from(reservationFor('.incoming/b77.a1'))),
         ],
-        ['the same file is there', (from, to) => write(to, readFileSync(at(from)))],
+        ['the same file is there', (from, to) => write(to, read(from))],
       ],
       refusedNames: ['*?[x]{y}.root', 'a?b=c', 'a'.repeat(255)],
       close: () => undefined,
