@@ -126,7 +126,7 @@ async function departing(
       left join datasets d on f.import_id is null and f.error is null and d.name = f.name
       left join followed_departures g on g.rule_id = f.rule_id and g.name = f.name
       where f.rule_id = ${rule.id})
-    select coalesce((select min(k.reason) from known k where k.id = c.dataset_id), 'not listed any more') as reason,
+    select coalesce((select min(k.reason) from known k where k.id = c.dataset_id), 'not listed') as reason,
       array_agg(c.dataset_id order by c.dataset_id) as ids
     from container_datasets c where c.container_id = ${containerId}
       and not exists (select from known k where k.id = c.dataset_id and not k.has_left)
