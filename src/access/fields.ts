@@ -78,6 +78,7 @@ export const sights: Readonly<Record<string, Sight>> = {
   ContainerDelta: 'ITS_PARENT',
   ContainerEvent: 'EVERYBODY',
   ContainerMember: 'ITS_PARENT',
+  ContainerOrigin: 'ITS_PARENT',
   ContainerPayload: 'changeContainer',
   ContainerTotals: 'ITS_PARENT',
   CreateDatasetPayload: 'createDataset',

@@ -88,6 +88,7 @@ const good: Record<string, unknown> = {
   lfn: '/merged/safe',
   lfns: ['/merged/safe'],
   massStore: 'hpss',
+  mirror: 'hostile-mirror',
   name: 'hostile',
   outputLfn: '/merged/1',
   path: '/store/merged/safe',
