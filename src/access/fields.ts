@@ -22,12 +22,16 @@ export const guardedFields: Readonly<Record<string, GuardedField>> = {
   'MassStore.lastTest': backups,
   'Incident.scope': { action: 'readIncidents', otherwise: null },
   'Incident.table': { action: 'readIncidents', otherwise: null },
+  'IncidentItem.place': { action: 'readIncidents', otherwise: null },
+  'IncidentItem.path': { action: 'readIncidents', otherwise: null },
+  'IncidentItem.lastError': { action: 'readIncidents', otherwise: null },
+  'IncidentItem.evidence': { action: 'readIncidents', otherwise: null },
 };
 
 const ownPart = 'an owner: of the part about his datasets';
 const seenPart = `${ownPart}; production: without files that are private to others`;
 
-/** Counts over what their viewer sees: two people may be told different ones. */
+/** What is about their viewer, or counts over what he sees: two people may be told different things. */
 export const variedFields: Readonly<Record<string, string>> = {
   'Dataset.sharedWith': 'told to its owner and operators; to others it is empty',
   'Incident.itemCount': seenPart,
@@ -40,6 +44,10 @@ export const variedFields: Readonly<Record<string, string>> = {
   'Incident.datasetCount': ownPart,
   'Incident.markedDatasetCount': ownPart,
   'Incident.hiddenDatasetCount': ownPart,
+  'Query.totals':
+    'production: all files, without those that are private to others; others: those that are published',
+  'Query.viewer': 'who asks',
+  'Webhook.url': 'to its owner; to operators only the server that it names',
 };
 
 /** All that is told of a run in production, to whom production is no business of his. */
@@ -77,7 +85,7 @@ export const sights: Readonly<Record<string, Sight>> = {
   ContainerChange: 'ITS_PARENT',
   ContainerDelta: 'ITS_PARENT',
   ContainerEvent: 'EVERYBODY',
-  ContainerMember: 'ITS_PARENT',
+  ContainerMember: 'ITS_NOUN',
   ContainerOrigin: 'ITS_PARENT',
   ContainerPayload: 'changeContainer',
   ContainerTotals: 'ITS_PARENT',
@@ -117,9 +125,9 @@ export const sights: Readonly<Record<string, Sight>> = {
   ImportPayload: 'handleImport',
   ImportProgress: 'ITS_PARENT',
   Incident: 'readIncidents',
-  IncidentDataset: 'ITS_PARENT',
+  IncidentDataset: 'ITS_NOUN',
   IncidentEvent: 'readIncidents',
-  IncidentItem: 'ITS_PARENT',
+  IncidentItem: 'ITS_NOUN',
   IncidentPayload: 'handleIncident',
   IncidentProgress: 'readIncidents',
   ItemError: 'ITS_PARENT',
@@ -159,7 +167,7 @@ export const sights: Readonly<Record<string, Sight>> = {
   StagePayload: 'handleStage',
   StageProgress: 'ITS_PARENT',
   StageRequest: 'handleStage',
-  StagedFile: 'ITS_PARENT',
+  StagedFile: 'ITS_NOUN',
   StorageLossTable: 'ITS_PARENT',
   StoreAudit: 'testStores',
   StoreAuditPayload: 'testStores',

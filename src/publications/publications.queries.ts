@@ -145,7 +145,7 @@ export interface PublicationFileRow {
 export async function listPublicationFiles(
   db: Db,
   publicationId: number,
-  isFaulty: boolean | null,
+  isFaulty: boolean | null | undefined,
   page: PageArguments,
 ): Promise<Page<PublicationFileRow>> {
   return readPage<PublicationFileRow>(
@@ -159,7 +159,7 @@ export async function listPublicationFiles(
         on c.publication_id = x.publication_id and c.number = x.composite`,
       where: allOf([
         sql`x.publication_id = ${publicationId}`,
-        isFaulty === null ? undefined : sql`(x.fault is not null) = ${isFaulty}`,
+        isFaulty == null ? undefined : sql`(x.fault is not null) = ${isFaulty}`,
       ]),
     },
     page,

@@ -156,7 +156,7 @@ export class PublicationResolver {
       nullable: true,
       description: 'Those that cannot be published, or the others.',
     })
-    isFaulty: boolean | null,
+    isFaulty: boolean | null | undefined,
     @Arg('first', () => Int, firstOptions) first: number | null,
     @Arg('after', () => String, afterOptions) after: string | null,
   ): Promise<Connection<PublicationFileRow>> {

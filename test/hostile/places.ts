@@ -1,4 +1,5 @@
 import {
+  astFromValue,
   getNamedType,
   getNullableType,
   isEnumType,
@@ -8,6 +9,7 @@ import {
   isNonNullType,
   isObjectType,
   isRequiredArgument,
+  print,
   type GraphQLArgument,
   type GraphQLField,
   type GraphQLInputField,
@@ -51,8 +53,16 @@ const nobody = 'aG9zdGlsZQ';
 const good: Record<string, unknown> = {
   'Query.dataset.name': 'closed',
   'Query.container.name': 'list',
+  'Query.goodRuns.dataset': 'closed',
   'Query.file.lfn': '/merged/1',
   'Query.run.number': 1,
+  'Query.import.id': '101',
+  'Query.incident.id': '1',
+  'Query.publication.id': '1',
+  'Query.stageRequest.id': '1',
+  'Query.followRule.id': '1',
+  'Query.publicationQuota.name': 'uma',
+  'Container.changedSince.since': '2026-01-01T00:00:00Z',
   'Query.datasetRuns.datasets': ['closed'],
   'Mutation.removeGroup.name': 'hostile-group',
   'CreateDatasetInput.name': 'hostile-dataset',
@@ -90,6 +100,7 @@ const good: Record<string, unknown> = {
   massStore: 'hpss',
   mirror: 'hostile-mirror',
   name: 'hostile',
+  olderThanSeconds: 0,
   outputLfn: '/merged/1',
   path: '/store/merged/safe',
   pool: 'world',
@@ -123,6 +134,10 @@ const alsoNeeded: Record<string, readonly string[]> = {
   ShareDatasetInput: ['users'],
   RequestPublicationInput: [],
   'Query.goodRuns': ['dataset'],
+  'Container.changedSince': ['since'],
+  'Stuck.datasets': ['olderThanSeconds'],
+  'Stuck.sweeps': ['olderThanSeconds'],
+  'Stuck.waitingBackups': ['olderThanSeconds'],
   'Query.publicationQuota': ['name'],
 };
 /** Of two that exclude each other, the one asked for stands alone. */
@@ -134,6 +149,7 @@ const instead: Record<string, readonly string[]> = {
   'ReportStorageLossInput.paths': [],
   'Subscription.backupProgress.lfn': ['dataset'],
   'Query.goodRuns.numbers': [],
+  'Container.changedSince.marker': ['since'],
 };
 
 type Input = GraphQLArgument | GraphQLInputField;
@@ -212,6 +228,20 @@ function placed(input: Input, rest: readonly string[], text: string): unknown {
     ? fieldsOf(named.name, Object.values(named.getFields()), rest, text)
     : text;
   return isListType(getNullableType(input.type)) ? [value] : value;
+}
+
+/** The arguments of a field, with good values for those that it needs and these ones, as a document has them. */
+export function goodArguments(
+  owner: string,
+  field: GraphQLField<unknown, unknown>,
+  more: Record<string, unknown> = {},
+): string {
+  const values = { ...fieldsOf(`${owner}.${field.name}`, field.args, [], undefined), ...more };
+  const written = field.args.flatMap(({ name, type }) => {
+    const value = values[name] === undefined ? undefined : astFromValue(values[name], type);
+    return value ? [`${name}: ${print(value)}`] : [];
+  });
+  return written.length === 0 ? '' : `(${written.join(', ')})`;
 }
 
 /** What comes back of an object: its leaves, and those of the nodes of a list. */
