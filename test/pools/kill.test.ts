@@ -234,7 +234,7 @@ test('a worker that wakes up late hurts no later copy, wherever it was frozen, a
   if (!place || !copy) throw new Error('no copy in a pool');
   const log = pino({ level: 'silent' });
   const frozen = { db, log, pool: place, name: 'frozen', leaseSeconds: 60 };
-  const claimed = { copyId: Number(copy.id), attempt: 3, path: copy.path };
+  const claimed = { copyId: copy.id, attempt: 3, path: copy.path };
   expect(await removeEvicted(frozen, [claimed], performance.now())).toEqual({ gone: 0, left: 0 });
   const isWhole = () => readFileSync(copy.path).equals(readFileSync(join(folder, 'disk', 'old')));
   expect(isWhole()).toBe(true);
