@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { adler32 } from 'hash-wasm';
 import { isInstalled } from '../test/support/installed.ts';
+import { SwiftForTests } from '../test/support/swift.ts';
 import { XrootdForTests } from '../test/support/xrootd.ts';
 import type { Bench } from './bench.ts';
 import { build, programOf } from './contestants.ts';
@@ -75,8 +76,8 @@ function hasRclone(): boolean {
 }
 
 const cp = 'cp, sync, sha256sum';
-const xrdcp = 'xrdcp --cksum';
-const xrdcpBack = `${xrdcp}, xrdcp back, sha256sum`;
+const xrdcpEach = 'xrdcp --cksum for each file';
+const xrdcpBack = `${xrdcpEach}, xrdcp back, sha256sum`;
 
 const folderWays: readonly Way[] = [
   {
@@ -90,20 +91,58 @@ const folderWays: readonly Way[] = [
     run: (set, folder) => shell('cp "$@" $0 && sync -d $0/* && sha256sum $0/*', set, folder),
   },
 ];
-const rcloneWay: Way = {
-  name: 'rclone copy, rclone check --download',
-  beside: cp,
-  run: (set, folder) => {
-    const source = join(set.files[0]?.path ?? '', '..');
-    const begun = performance.now();
-    for (const args of [['copy'], ['check', '--download', '--one-way']]) {
-      execFileSync('rclone', [...args, '--transfers', `${concurrency}`, source, folder], {
-        stdio: ['ignore', 'ignore', 'pipe'],
-      });
-    }
-    return performance.now() - begun;
-  },
-};
+/** There and back by rclone; `env` says what a remote is. */
+function rclone(set: FileSet, into: string, env: Record<string, string> = {}): number {
+  const source = join(set.files[0]?.path ?? '', '..');
+  const begun = performance.now();
+  for (const args of [['copy'], ['check', '--download', '--one-way']]) {
+    execFileSync('rclone', [...args, '--transfers', `${concurrency}`, source, into], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...env },
+    });
+  }
+  return performance.now() - begun;
+}
+
+const rcloneCheck = 'rclone copy, rclone check --download';
+const rcloneWay: Way = { name: rcloneCheck, beside: cp, run: rclone };
+
+function s3Ways({ endpoint }: SwiftForTests): Way[] {
+  const bucket = 'bench';
+  const [accessKey, secretKey] = ['test:tester', 'testing'];
+  process.env['BENCH_S3_ACCESS'] = accessKey;
+  process.env['BENCH_S3_SECRET'] = secretKey;
+  const remote = {
+    RCLONE_CONFIG_S_TYPE: 's3',
+    RCLONE_CONFIG_S_PROVIDER: 'Other',
+    RCLONE_CONFIG_S_ENDPOINT: endpoint,
+    RCLONE_CONFIG_S_REGION: 'us-east-1',
+    RCLONE_CONFIG_S_ACCESS_KEY_ID: accessKey,
+    RCLONE_CONFIG_S_SECRET_ACCESS_KEY: secretKey,
+  };
+  execFileSync('rclone', ['mkdir', `s:${bucket}`], { env: { ...process.env, ...remote } });
+  const settings = (folder: string) => ({
+    name: 's3',
+    endpoint,
+    bucket,
+    prefix: `${basename(folder)}-ours/`,
+    accessKey: { env: 'BENCH_S3_ACCESS' },
+    secretKey: { env: 'BENCH_S3_SECRET' },
+  });
+  const byHand = `${rcloneCheck}, to S3`;
+  return [
+    {
+      name: 's3 driver, READ_BACK',
+      beside: byHand,
+      run: (set, folder) => ours('s3', settings(folder), set, 'READ_BACK'),
+    },
+    {
+      name: byHand,
+      beside: byHand,
+      run: (set, folder) => rclone(set, `s:${bucket}/${basename(folder)}`, remote),
+    },
+  ];
+}
 
 function xrootdWays(server: XrootdForTests): Way[] {
   const settings = (folder: string) => ({
@@ -116,36 +155,40 @@ function xrootdWays(server: XrootdForTests): Way[] {
     root: `${server.door}/store/${basename(folder)}`,
   });
   const there = (folder: string) => `${server.url}//store/${basename(folder)}`;
-  const put = (url: string) =>
-    `xrdcp --nopbar --posc --rm-bad-cksum --cksum adler32:source --parallel ${concurrency} "$@" ${url}/`;
-  const back = (url: string) =>
-    `for f; do xrdcp --nopbar ${url}/$(basename $f) - | sha256sum || exit; done`;
+  const xrdcp = 'xrdcp --nopbar --posc --rm-bad-cksum --cksum adler32:source';
+  const each = (line: string) => `printf '%s\\n' "$@" | xargs -P ${concurrency} -I{} ${line}`;
+  const put = (url: string) => each(`${xrdcp} {} ${url}/`);
+  const back = (url: string) => each(`sh -c 'xrdcp --nopbar ${url}/$(basename {}) - | sha256sum'`);
+  const ways = (level: string, asking: string, beside: string): Way[] => [
+    {
+      name: `xrootd driver, ${level}`,
+      beside,
+      run: (set, folder) => ours('xrootd', settings(folder), set, asking),
+    },
+    {
+      name: `webdav driver, XRootD's HTTP door, ${level}`,
+      beside,
+      run: (set, folder) => ours('webdav', door(folder), set, asking),
+    },
+  ];
   return [
+    ...ways('COPIED', 'SAYS', xrdcpEach),
     {
-      name: 'xrootd driver, COPIED',
-      beside: xrdcp,
-      run: (set, folder) => ours('xrootd', settings(folder), set, 'SAYS'),
+      name: xrdcpEach,
+      beside: xrdcpEach,
+      run: (set, folder) => shell(put(there(folder)), set, folder),
     },
     {
-      name: 'xrootd by its HTTP door, COPIED',
-      beside: xrdcp,
-      run: (set, folder) => ours('webdav', door(folder), set, 'SAYS'),
+      name: 'one xrdcp --cksum --parallel for all',
+      beside: xrdcpEach,
+      run: (set, folder) =>
+        shell(`${xrdcp} --parallel ${concurrency} "$@" ${there(folder)}/`, set, folder),
     },
-    { name: xrdcp, beside: xrdcp, run: (set, folder) => shell(put(there(folder)), set, folder) },
-    {
-      name: 'xrootd driver, READ_BACK',
-      beside: xrdcpBack,
-      run: (set, folder) => ours('xrootd', settings(folder), set, 'READ_BACK'),
-    },
-    {
-      name: 'xrootd by its HTTP door, READ_BACK',
-      beside: xrdcpBack,
-      run: (set, folder) => ours('webdav', door(folder), set, 'READ_BACK'),
-    },
+    ...ways('READ_BACK', 'READ_BACK', xrdcpBack),
     {
       name: xrdcpBack,
       beside: xrdcpBack,
-      run: (set, folder) => shell(`${put(there(folder))}; ${back(there(folder))}`, set, folder),
+      run: (set, folder) => shell(`${put(there(folder))} && ${back(there(folder))}`, set, folder),
     },
   ];
 }
@@ -176,12 +219,14 @@ async function measure(set: FileSet, ways: readonly Way[], rounds: number, paren
   ]);
 }
 
-/** Files into a directory and into XRootD by our drivers, beside the tools that one would use by hand. */
+/** Files into a directory, into XRootD and into S3 by our drivers, beside the tools that one would use by hand. */
 export const stores: Bench = async ({ options }) => {
   build();
   const folder = mkdtempSync(join(tmpdir(), 'sweepbook-bench-stores-'));
   const server = isInstalled('xrootd') ? await XrootdForTests.start() : undefined;
+  const swift = isInstalled('swift') && hasRclone() ? await SwiftForTests.start() : undefined;
   try {
+    const byS3 = swift ? s3Ways(swift) : [];
     const sets = [
       { name: '8 × 100 MB', count: 8, bytes: 100_000_000 },
       { name: '100 × 1 MB', count: 100, bytes: 1_000_000 },
@@ -192,6 +237,7 @@ export const stores: Bench = async ({ options }) => {
       const made = makeFiles(join(folder, `data-${count}`), count, bytes);
       const set = { name, files: await Promise.all(made.map(describe)) };
       rows.push(...(await measure(set, inFolder, options.rounds, folder)));
+      if (byS3.length > 0) rows.push(...(await measure(set, byS3, options.rounds, folder)));
       if (!server) continue;
       const parent = server.path('');
       mkdirSync(parent, { recursive: true });
@@ -203,14 +249,15 @@ export const stores: Bench = async ({ options }) => {
       about: [
         `${options.rounds} ${options.rounds === 1 ? 'round' : 'rounds'} in turns, medians. A driver does all that a worker does: put under a temporary name, synced; ` +
           `asked for size and checksums (COPIED: the server says adler32; READ_BACK: all bytes read again, adler32 and sha256); ` +
-          `published. ${concurrency} files at a time in one process, as xrdcp (--parallel) and rclone (--transfers); what is read ` +
-          `back by hand is read one file after the other. XRootD runs on the same host and cores.`,
+          `published. ${concurrency} files at a time, by hand too (xargs -P, --parallel, --transfers). XRootD, and OpenStack Swift ` +
+          `as S3, run on the same host and cores.`,
       ],
       columns: ['files', 'how', 'speed', 'MB a second', 'ms a file'],
       rows,
     };
   } finally {
     await server?.stop();
+    await swift?.stop();
     rmSync(folder, { recursive: true, force: true });
   }
 };

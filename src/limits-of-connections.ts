@@ -27,6 +27,13 @@ export const limitsOfConnections = {
       'of one address (IPv6: of its /64); trusted proxies may have all',
       'HTTP 429, and it is closed',
     ),
+    requestsPerConnection: limit(
+      8,
+      '',
+      some,
+      'requests at once on a connection, sent before the answers to others (pipelining)',
+      'HTTP 429, and it is closed',
+    ),
   },
   WebSockets: {
     sockets: limit(2000, '', some, 'WebSockets', 'HTTP 503 with `retry-after`'),

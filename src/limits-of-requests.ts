@@ -124,6 +124,13 @@ export const limitsOfRequests = {
       'body of a request; a bulk call of 10,000 files is about 5 MB',
       '`BAD_USER_INPUT`, HTTP 413',
     ),
+    bodyRate: limit(
+      16 * MiB,
+      'bytes',
+      [0, 4096 * MiB],
+      'each second, of the bodies of a principal or an address that are longer than 64 KiB, after one as long as may be at once; 0 = any',
+      'they are read more slowly',
+    ),
     anonymousBodyBytes: limit(
       256 * KiB,
       'bytes',

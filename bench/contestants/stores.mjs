@@ -3,6 +3,8 @@
 import { text } from 'node:stream/consumers';
 import { DirectoryStore } from '../../dist/storage/directory.js';
 import { askAndJudge } from '../../dist/storage/judge.js';
+import { S3Store } from '../../dist/storage/s3.js';
+import { s3Settings } from '../../dist/storage/s3-settings.js';
 import { webdavSettings } from '../../dist/storage/webdav-settings.js';
 import { WebDavStore } from '../../dist/storage/webdav-store.js';
 import { XrootdStore } from '../../dist/storage/xrootd.js';
@@ -12,6 +14,7 @@ const { kind, settings, files, concurrency, asking } = JSON.parse(await text(pro
 const drivers = {
   directory: () => new DirectoryStore({ ...settings, kind }),
   xrootd: () => new XrootdStore(xrootdSettings.parse({ ...settings, kind })),
+  s3: () => new S3Store(s3Settings.parse({ ...settings, kind })),
   webdav: () => new WebDavStore(webdavSettings.parse({ ...settings, kind })),
 };
 const store = drivers[kind]();

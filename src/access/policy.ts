@@ -237,7 +237,10 @@ export function demand(viewer: Viewer, action: Action, target: Target = {}): voi
       { action },
     );
   }
-  const allowed = Object.keys(policy[action]);
+  const isOwn = partsOf(target).owner === viewer.principal;
+  const allowed = Object.entries(policy[action])
+    .filter(([, reach]) => isOwn || reach !== 'own')
+    .map(([role]) => role);
   throw new SweepbookError(
     'FORBIDDEN',
     `${viewer.principal} may not ${action}${whyNot(viewer, action, target, allowed)}`,
@@ -261,7 +264,7 @@ function whyNot(
     return ` at site ${site}: the token is good for ${named.join(', ')}`;
   }
   return (
-    `${owner === undefined ? '' : ' on what belongs to somebody else'}: ` +
+    `${owner === undefined || owner === viewer.principal ? '' : ' on what belongs to somebody else'}: ` +
     `it takes one of the roles ${allowed.join(', ')}`
   );
 }

@@ -267,9 +267,23 @@ export async function touchTokens(db: Db, ids: readonly number[]): Promise<void>
   );
 }
 
-/** Last use, to the minute: a write for every request would cost more than it tells. */
-async function touch(db: Db, row: TokenRow, from: string | undefined): Promise<void> {
-  if (row.lastUsedAt && Date.now() - row.lastUsedAt.getTime() < touchEveryMs) return;
-  const use = { lastUsedAt: new Date(), lastUsedFrom: from ?? row.lastUsedFrom ?? null };
-  await db.fork().nativeUpdate(TokenEntity, { id: row.id }, use);
+/** By database, the tokens whose last use is being written. */
+const touching = new WeakMap<Db, Set<number>>();
+
+/**
+ * Last use, to the minute: a write for every request would cost more than it tells. One of those that ask at once writes
+ * it: all of them would wait for each other, and whoever asks next for a connection.
+ */
+async function touch(db: Db, { id, lastUsedAt, lastUsedFrom }: TokenRow, from: string | undefined) {
+  if (lastUsedAt && Date.now() - lastUsedAt.getTime() < touchEveryMs) return;
+  const underWay = touching.get(db) ?? new Set();
+  touching.set(db, underWay);
+  if (underWay.has(id)) return;
+  underWay.add(id);
+  try {
+    const use = { lastUsedAt: new Date(), lastUsedFrom: from ?? lastUsedFrom ?? null };
+    await db.fork().nativeUpdate(TokenEntity, { id }, use);
+  } finally {
+    underWay.delete(id);
+  }
 }

@@ -218,10 +218,9 @@ export interface AttemptFailure {
   readonly isInnocent?: boolean;
 }
 
-const longestDelayMs = 600_000;
 const longestError = 2000;
 
-/** The attempt failed: asked for again with backoff, or FAILED with the reason; nothing if the lease is lost. */
+/** The attempt failed: asked for again after a while (as its store says, if it does), or FAILED with the reason; nothing if the lease is lost. */
 export async function failAttempt(
   db: Db,
   jobs: JobQueue,
@@ -234,17 +233,22 @@ export async function failAttempt(
   return inTransaction(db, { principal: claim.worker, reason: message }, async (tx) => {
     const row = await firstRow(
       tx,
-      sql<{ failureCount: number; attemptLimit: number }>`
-      select b.failure_count + 1 as "failureCount", s.attempt_limit as "attemptLimit"
+      sql<{
+        failureCount: number;
+        attemptLimit: number;
+        baseMs: number;
+        maxMs: number;
+        factor: number;
+      }>`
+      select b.failure_count + 1 as "failureCount", s.attempt_limit as "attemptLimit",
+        coalesce(s.retry_first_ms, ${retryBaseMs}::integer) as "baseMs", s.retry_longest_ms as "maxMs", s.retry_factor as factor
       from backup_records b join mass_stores s on s.id = b.store_id
       where b.id = ${claim.backupId} and b.attempt = ${claim.attempt} and b.status in ('COPYING', 'COPIED')
       for update of b`,
     );
     if (!row) return 'LEASE_LOST';
     const next = nextStatus(failure, row);
-    const delayMs = failure.isInnocent
-      ? 0
-      : nextDelayMs(row.failureCount, { baseMs: retryBaseMs, maxMs: longestDelayMs });
+    const delayMs = failure.isInnocent ? 0 : nextDelayMs(row.failureCount, row);
     const nextAt = new Date(Date.now() + delayMs);
     await rows(
       tx,

@@ -3,8 +3,13 @@ import type { Context } from '../api/context.ts';
 import { SafeInt } from '../api/scalars.ts';
 import type { StoreState } from '../storage/contract.ts';
 import { checkMassStore, lastTests } from './store-tests.service.ts';
-import { MassStore, StoreTest } from './stores.schema.ts';
-import { listMassStores, type MassStoreRow } from './mass-stores.service.ts';
+import { MassStore, StoreRetry, StoreTest } from './stores.schema.ts';
+import {
+  copiesInStores,
+  listMassStores,
+  type CopiesInStore,
+  type MassStoreRow,
+} from './mass-stores.service.ts';
 
 async function probeStores(context: Context, rows: readonly MassStoreRow[]): Promise<StoreState[]> {
   return Promise.all(rows.map((row) => context.means.stores.of(row).probe()));
@@ -23,6 +28,17 @@ async function loadTests(
     ).map((test) => [test.storeId, test]),
   );
   return stores.map((row) => tests.get(row.id));
+}
+
+async function loadCopies(
+  { db }: Context,
+  stores: readonly MassStoreRow[],
+): Promise<CopiesInStore[]> {
+  const found = await copiesInStores(
+    db,
+    stores.map((row) => row.id),
+  );
+  return stores.map((row) => found.get(row.id) ?? { confirmed: 0, waiting: 0 });
 }
 
 @Resolver(() => MassStore)
@@ -61,6 +77,35 @@ export class MassStoreResolver {
   @FieldResolver(() => SafeInt, { nullable: true, description: 'Bytes free, if the store tells.' })
   async freeBytes(@Ctx() context: Context, @Root() row: MassStoreRow): Promise<number | undefined> {
     return (await context.load(probeStores, row)).freeBytes;
+  }
+
+  @FieldResolver(() => StoreRetry, { description: 'When a copy that failed is tried again.' })
+  retry(@Ctx() { means }: Context, @Root() row: MassStoreRow): StoreRetry {
+    return {
+      firstSeconds: (row.retryFirstMs ?? means.retryBaseMs) / 1000,
+      factor: row.retryFactor,
+      longestSeconds: row.retryLongestMs / 1000,
+      tapeHours: row.tapeHours,
+    };
+  }
+
+  @FieldResolver(() => SafeInt, {
+    nullable: true,
+    description: 'Confirmed copies in it; for producers and operators.',
+  })
+  async copyCount(@Ctx() context: Context, @Root() row: MassStoreRow): Promise<number | undefined> {
+    return (await context.load(loadCopies, row)).confirmed;
+  }
+
+  @FieldResolver(() => SafeInt, {
+    nullable: true,
+    description: 'Copies that it was asked for and has not confirmed; for producers and operators.',
+  })
+  async waitingCount(
+    @Ctx() context: Context,
+    @Root() row: MassStoreRow,
+  ): Promise<number | undefined> {
+    return (await context.load(loadCopies, row)).waiting;
   }
 
   @FieldResolver(() => StoreTest, {

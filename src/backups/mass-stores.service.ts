@@ -1,5 +1,6 @@
 import type { InferEntity } from '@mikro-orm/core';
 import type { Db } from '../database/orm.ts';
+import { rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
 import type { ConfiguredStore } from '../storage/store-file.ts';
@@ -111,6 +112,30 @@ export async function listMassStores(db: Db): Promise<MassStoreRow[]> {
   return db.fork().find(MassStoreEntity, {}, { orderBy: { name: 'asc' }, populate: ['site'] });
 }
 
+export interface CopiesInStore {
+  readonly confirmed: number;
+  /** Asked for, and neither confirmed nor given up. */
+  readonly waiting: number;
+}
+
+/** How many copies lie in stores (kept by the database, not counted), and how many are owed there. */
+export async function copiesInStores(
+  db: Db,
+  storeIds: readonly number[],
+): Promise<Map<number, CopiesInStore>> {
+  const found = await rows(
+    db.fork(),
+    sql<CopiesInStore & { id: number }>`
+    select s.id, (select coalesce(sum(files), 0) from (
+        select files from file_totals where store_id = s.id
+        union all select files from file_total_changes where store_id = s.id) t) as confirmed,
+      (select count(*) from backup_records b
+        where b.store_id = s.id and b.status in ('REQUESTED', 'COPYING', 'COPIED')) as waiting
+    from mass_stores s where s.id = any (${storeIds}::integer[])`,
+  );
+  return new Map(found.map(({ id, ...copies }) => [id, copies]));
+}
+
 /** The store of this name, or the default one; NOT_FOUND. */
 export async function getMassStore(db: Db, name: string | null | undefined): Promise<MassStoreRow> {
   const row = await db
@@ -118,7 +143,14 @@ export async function getMassStore(db: Db, name: string | null | undefined): Pro
     .findOne(MassStoreEntity, name == null ? { isDefault: true } : { name }, {
       populate: ['site'],
     });
-  if (row) return row;
+  if (row?.isConfigured) return row;
+  if (row) {
+    throw new SweepbookError(
+      'NOT_FOUND',
+      `store ${row.name} is not in the store file any more, and takes nothing: put it back, or name another one of "store list"`,
+      { store: name },
+    );
+  }
   throw new SweepbookError(
     'NOT_FOUND',
     name == null

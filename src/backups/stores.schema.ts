@@ -1,4 +1,4 @@
-import { Field, Int, ObjectType } from 'type-graphql';
+import { Field, Float, Int, ObjectType } from 'type-graphql';
 import { enumType } from '../api/inputs.ts';
 import { DateTime } from '../api/scalars.ts';
 import type { ConfirmLevel } from '../storage/contract.ts';
@@ -54,6 +54,24 @@ export class StoreTest {
   findings!: readonly StoreTestFinding[];
 }
 
+@ObjectType({ description: 'When a copy that failed is tried again in a mass store.' })
+export class StoreRetry {
+  @Field(() => Float, { description: 'The wait after the first failure is up to so many seconds.' })
+  firstSeconds!: number;
+
+  @Field(() => Float, { description: 'It grows by so much with each failure,' })
+  factor!: number;
+
+  @Field(() => Float, { description: 'up to so many seconds.' })
+  longestSeconds!: number;
+
+  @Field(() => Int, {
+    description:
+      'A copy that has waited for tape for so many hours is told as late; it goes on waiting.',
+  })
+  tapeHours!: number;
+}
+
 @ObjectType({ description: 'A place where files are safe; jobs read from it.' })
 export class MassStore {
   @Field(() => String, { description: 'Its name.' })
@@ -82,7 +100,8 @@ export class MassStore {
   isTrusted!: boolean;
 
   @Field(() => Boolean, {
-    description: 'It stands in the store file; others are kept for what they hold.',
+    description:
+      'It stands in the store file; others are kept for what they hold, and take nothing until they are back in it.',
   })
   isConfigured!: boolean;
 }

@@ -39,9 +39,18 @@ interface ContainerRow extends Totals {
   readonly createdAt: string;
   readonly createdBy: string;
   readonly version: number;
+  readonly origin: {
+    readonly site: string;
+    readonly container: string;
+    readonly isFollowed: boolean;
+    readonly heardAt: string;
+    readonly hereCount: number;
+    readonly memberCount: number | null;
+  } | null;
 }
 
-const rowFields = `name owner description suspendedCount changedAt createdAt createdBy version ${totalsFields}`;
+const rowFields = `name owner description suspendedCount changedAt createdAt createdBy version ${totalsFields}
+  origin { site container isFollowed heardAt hereCount memberCount }`;
 
 const listQuery = `query Containers($filter: ContainerFilter, $first: Int!, $after: String) {
   containers(filter: $filter, first: $first, after: $after) { nodes { ${rowFields} } ${pageFields} }
@@ -66,6 +75,7 @@ async function listContainers(
   await output.list(rows, [
     { title: 'NAME', value: (row) => row.name },
     { title: 'OWNER', value: (row) => row.owner },
+    { title: 'MIRRORS', value: (row) => row.origin?.site },
     { title: 'DATASETS', value: (row) => row.datasetCount, align: 'right' },
     { title: 'FILES', value: (row) => row.fileCount, align: 'right' },
     { title: 'SIZE', value: (row) => humanBytes(row.sizeBytes), align: 'right' },
@@ -89,6 +99,7 @@ async function showContainer(
   const { suspendedCount, luminosity } = container;
   await output.object(container, {
     name: container.name,
+    mirrors: mirrorText(container.origin),
     owner: container.owner,
     description: container.description,
     datasets:
@@ -103,6 +114,14 @@ async function showContainer(
     version: String(container.version),
     marker: container.marker,
   });
+}
+
+function mirrorText(origin: ContainerRow['origin']): string | null {
+  if (!origin) return null;
+  const { site, container, isFollowed, heardAt, hereCount, memberCount } = origin;
+  const what = `${container} of ${site}`;
+  if (!isFollowed) return `${what} until ${heardAt}: its import rule has ended`;
+  return `${what}: ${hereCount} of ${memberCount} members are here, as heard ${heardAt}`;
 }
 
 interface HistoryRow {

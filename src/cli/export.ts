@@ -14,7 +14,7 @@ export function addExportCommand(program: Command): void {
     program,
     'export <dataset>',
     'the manifest of a closed dataset, for another site to import',
-  ).option('--output <file>', 'write there, whole or not at all');
+  ).option('--output <file>', 'write there, whole or not at all; packed as .gz or .zst');
   runs<ExportOptions, [string]>(command, exportDataset);
 }
 

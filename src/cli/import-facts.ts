@@ -38,8 +38,9 @@ export const progressFields =
 export const importFields = `number status datasetName sourceSite store signedBy manifestSha256 fileCount sizeBytes
   eventCount runCount requestedBy requestedAt finishedAt lastErrorCode lastError progress { ${progressFields} }`;
 
-/** Where its files are, in a few words. */
-export function stateText(progress: ImportProgress): string {
+/** Where its files are, in a few words; with the bytes, where no bar tells them. */
+export function stateText(progress: ImportProgress, withBytes = true): string {
+  if (progress.status === 'CANCELLED') return `called off, ${counted(progress.fileCount, 'file')}`;
   const { fileCount, safe, backingUp, failed, waiting, fetching, fetchedBytes, sizeBytes } =
     progress;
   return [
@@ -47,7 +48,8 @@ export function stateText(progress: ImportProgress): string {
     ...(backingUp > 0 ? [`${backingUp} being backed up`] : []),
     ...(fetching + waiting > 0
       ? [
-          `${fetching + waiting} to come (${humanBytes(fetchedBytes)} of ${humanBytes(sizeBytes)} here)`,
+          `${fetching + waiting} to come` +
+            (withBytes ? ` (${humanBytes(fetchedBytes)} of ${humanBytes(sizeBytes)} here)` : ''),
         ]
       : []),
     ...(failed > 0 ? [`${failed} failed`] : []),

@@ -10,6 +10,7 @@ interface FollowOptions {
   readonly stream?: string;
   readonly release?: string;
   readonly container?: string;
+  readonly as?: string;
   readonly store?: string;
 }
 
@@ -24,7 +25,11 @@ export function addRuleCommands(noun: Command): void {
     .option('--kind <kinds>', `${datasetKinds.join(', ')} or all`, wordsOf(datasetKinds))
     .option('--stream <name>', 'of this stream')
     .option('--release <name>', 'of this release')
-    .option('--container <name>', 'what this container lists there; without any other condition')
+    .option(
+      '--container <name>',
+      'what this container lists there, and keep it here; without any other condition',
+    )
+    .option('--as <name>', 'what that container is called here, if not the same')
     .option('--store <name>', 'mass store to back up in; the default one if not given');
   runs<FollowOptions, [string]>(follow, followSite);
   const list = addVerb(noun, 'rules', 'the standing rules').option(
@@ -45,18 +50,44 @@ export function addRuleCommands(noun: Command): void {
 interface Rule {
   readonly id: string;
   readonly site: string;
-  readonly filter: object;
+  readonly filter: FollowFilter;
+  readonly mirror: string | null;
   readonly createdBy: string;
   readonly lookedAt: string | null;
   readonly lastError: string | null;
 }
 
 const ruleFields =
-  'id site filter store createdBy createdAt lookedAt nextLookAt lastErrorCode lastError';
+  'id site filter store mirror createdBy createdAt lookedAt nextLookAt lastErrorCode lastError';
+
+interface FollowFilter {
+  readonly name?: Readonly<Record<string, unknown>>;
+  readonly kind?: readonly string[];
+  readonly stream?: string;
+  readonly release?: string;
+  readonly container?: string;
+}
+
+/** What is followed, in words. */
+function whatOf({ filter, mirror }: Rule): string {
+  const { name, kind, stream, release, container } = filter;
+  if (container !== undefined) {
+    return `container ${container}${mirror === container || mirror === null ? '' : `, here ${mirror}`}`;
+  }
+  const words = [
+    ...Object.entries(name ?? {}).map(
+      ([how, value]) => `names ${how === 'glob' ? '' : `${how} `}${String(value)}`,
+    ),
+    ...(kind ? [`kind ${kind.join(' or ')}`] : []),
+    ...(stream === undefined ? [] : [`stream ${stream}`]),
+    ...(release === undefined ? [] : [`release ${release}`]),
+  ];
+  return words.join(', ') || 'everything';
+}
 
 async function followSite(
   { client, output }: Context,
-  { names, kind, stream, release, container, store }: FollowOptions,
+  { names, kind, stream, release, container, as: mirror, store }: FollowOptions,
   site: string,
 ): Promise<void> {
   const filter = {
@@ -69,9 +100,12 @@ async function followSite(
   const { createFollowRule: made } = await client.call<{ createFollowRule: { rule: Rule } }>(
     `mutation Follow($input: CreateFollowRuleInput!) {
       createFollowRule(input: $input) { changed rule { ${ruleFields} } } }`,
-    { input: { site, filter, store } },
+    { input: { site, filter, store, mirror } },
   );
-  await output.result(made, `rule ${made.rule.id} follows ${site}`);
+  await output.result(
+    made,
+    `rule ${made.rule.id} follows ${site}${made.rule.mirror === null ? '' : `: its container is kept here as ${made.rule.mirror}`}`,
+  );
 }
 
 interface Followed {
@@ -105,7 +139,7 @@ async function listRules(
     return output.list(rules, [
       { title: 'RULE', value: (rule) => rule.id, align: 'right' },
       { title: 'SITE', value: (rule) => rule.site },
-      { title: 'WHAT', value: (rule) => JSON.stringify(rule.filter) },
+      { title: 'WHAT', value: whatOf },
       { title: 'BY', value: (rule) => rule.createdBy },
       { title: 'LAST LOOK', value: (rule) => rule.lookedAt },
       { title: 'ERROR', value: (rule) => rule.lastError },

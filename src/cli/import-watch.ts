@@ -20,7 +20,7 @@ export async function watchImport(
   const bar = startProgress('importing', sizeBytes);
   const take = async ({ importProgress }: { importProgress: ImportProgress }): Promise<boolean> => {
     last = importProgress;
-    bar.update(last.fetchedBytes, stateText(last));
+    bar.update(last.fetchedBytes, stateText(last, false));
     return last.status !== 'RUNNING';
   };
   try {

@@ -2,6 +2,7 @@ import { createReadStream, existsSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import type { Command } from 'commander';
+import { packingOf } from '../formats/packed.ts';
 import type { Refusal } from './client.ts';
 import { addVerb, runs, wordsOf, type Context } from './command.ts';
 import { CliError, exitCode, wrongUsage, type ExitCode } from './exit-codes.ts';
@@ -122,7 +123,7 @@ async function send(
       ? {}
       : {
           headers: { 'content-type': 'application/gzip' },
-          body: Readable.toWeb(bodyOf(manifest)) as never,
+          body: Readable.toWeb(await bodyOf(manifest)) as never,
           duplex: 'half',
         }),
   } as never);
@@ -134,16 +135,26 @@ async function send(
   return answer;
 }
 
-/** Packed on its way; packed again it grows by nothing worth a word. */
-function bodyOf(manifest: string): Readable {
+/** Packed on its way, if it is not yet. */
+async function bodyOf(manifest: string): Promise<Readable> {
   if (manifest !== '-' && !existsSync(manifest)) {
     throw new CliError(exitCode.notFound, `manifest ${manifest}: no such file`);
   }
   const source = manifest === '-' ? process.stdin : createReadStream(manifest);
-  if (/\.(gz|zst)$/.test(manifest)) return source;
+  const pieces = source[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  const first = await pieces.next();
+  const all = Readable.from(joined(first, pieces), { objectMode: false });
+  if (!first.done && packingOf(first.value)) return all;
   const packed = createGzip({ level: 3 });
-  source.once('error', (error: Error) => packed.destroy(error));
-  return source.pipe(packed);
+  all.once('error', (error: Error) => packed.destroy(error));
+  return all.pipe(packed);
+}
+
+async function* joined(
+  first: IteratorResult<Buffer>,
+  rest: AsyncIterator<Buffer>,
+): AsyncGenerator<Buffer> {
+  for (let piece = first; !piece.done; piece = await rest.next()) yield piece.value;
 }
 
 function textOf(received: Received, isDry: boolean): string[] {
@@ -152,7 +163,7 @@ function textOf(received: Received, isDry: boolean): string[] {
     NEW: `${isDry ? 'would import' : `import ${received.import}:`} ${dataset} from ${site}`,
     RESUMED: `import ${received.import} of ${dataset} is under way${received.changed ? ': trying again what failed' : ''}`,
     IDENTICAL: `${dataset} is here already, with the same files`,
-    CONFLICT: `${dataset} cannot be imported: ${conflictCount} contradictions`,
+    CONFLICT: `${dataset} cannot be imported: ${counted(conflictCount, 'contradiction')}`,
   }[outcome];
   return [
     what ?? outcome,

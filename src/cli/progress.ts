@@ -58,10 +58,8 @@ export function startCounter(verb: string, things: string): Counter {
   setBarClearing(clear);
   return {
     update: (done, total, now) => {
-      const filled = Math.round((total === 0 ? 1 : done / total) * barWidth);
-      const bar = `${'#'.repeat(filled)}${'-'.repeat(barWidth - filled)}`;
-      const text = `${verb} [${bar}] ${done} of ${total} ${things}  ${visible(now)}`;
-      line = text.slice(0, Math.max(20, (stderr.columns || 80) - 1));
+      const numbers = `${done} of ${total} ${things}`;
+      line = lineOf(verb, share(done, total), { numbers, longest: numbers.length, now });
     },
     stop: () => {
       clearInterval(timer);
@@ -71,12 +69,30 @@ export function startCounter(verb: string, things: string): Counter {
   };
 }
 
-const barWidth = 24;
+const widestBar = 24;
+const narrowestBar = 6;
+
+const share = (done: number, total: number): number => (total === 0 ? 1 : done / total);
 
 function barLine(verb: string, done: number, total: number, now: string, ms: number): string {
-  const filled = Math.round((total === 0 ? 1 : done / total) * barWidth);
   const speed = ms > 500 ? `  ${humanBytes(done / (ms / 1000))}/s` : '';
-  const head = `${verb} [${'#'.repeat(filled)}${'-'.repeat(barWidth - filled)}]`;
-  const text = `${head} ${humanBytes(done)} of ${humanBytes(total)}${speed}  ${visible(now)}`;
-  return text.slice(0, Math.max(20, (process.stderr.columns || 80) - 1));
+  const numbers = `${humanBytes(done)} of ${humanBytes(total)}${speed}`;
+  return lineOf(verb, share(done, total), {
+    numbers,
+    longest: '100 kB of 100 MB  100 MB/s'.length,
+    now,
+  });
+}
+
+/** As wide as the terminal: the numbers first, then the bar, then what is being done. `longest`: numbers will be. */
+function lineOf(
+  verb: string,
+  part: number,
+  { numbers, longest, now }: { numbers: string; longest: number; now: string },
+): string {
+  const columns = Math.max(20, (process.stderr.columns || 80) - 1);
+  const width = Math.min(widestBar, columns - `${verb} [] `.length - longest);
+  const filled = Math.round(part * width);
+  const bar = width < narrowestBar ? '' : ` [${'#'.repeat(filled)}${'-'.repeat(width - filled)}]`;
+  return `${verb}${bar} ${numbers}  ${visible(now)}`.trimEnd().slice(0, columns);
 }

@@ -25,7 +25,18 @@ interface Store {
   readonly confirmLevel: string;
   readonly isTrusted: boolean;
   readonly isConfigured: boolean;
+  readonly attemptLimit: number;
+  readonly retry: Retry;
+  readonly copyCount: number | null;
+  readonly waitingCount: number | null;
   readonly lastTest: StoreTest | null;
+}
+
+interface Retry {
+  readonly firstSeconds: number;
+  readonly factor: number;
+  readonly longestSeconds: number;
+  readonly tapeHours: number;
 }
 
 interface StoreTest {
@@ -45,6 +56,7 @@ interface Finding {
 }
 
 const fields = `name kind site root isDefault isUp detail freeBytes accessUrlPrefix confirmLevel isTrusted isConfigured
+  attemptLimit retry { firstSeconds factor longestSeconds tapeHours } copyCount waitingCount
   lastTest { testedAt host passed isConclusive findings { step asking expected got reason } }`;
 const query = `query Stores { massStores { ${fields} } }`;
 
@@ -60,6 +72,9 @@ async function listStores(context: Context): Promise<void> {
     { title: 'STATE', value: stateOf },
     { title: 'CONFIRMS WITH', value: (store) => effectiveLevel(store) },
     { title: 'SELF-TEST', value: testOf },
+    { title: 'COPIES', value: (store) => store.copyCount, align: 'right' },
+    { title: 'OWED', value: (store) => store.waitingCount, align: 'right' },
+    { title: 'ATTEMPTS', value: attemptsOf },
     { title: 'FREE', value: (store) => humanBytes(store.freeBytes), align: 'right' },
     { title: 'ROOT', value: (store) => store.root },
     { title: 'DETAIL', value: (store) => store.detail },
@@ -84,6 +99,12 @@ async function listPolicies({ client, output }: Context): Promise<void> {
     { title: 'TO', value: ({ maxBytes }) => humanBytes(maxBytes), align: 'right' },
     { title: 'STORES', value: ({ stores }) => stores.join(', ') },
   ]);
+}
+
+/** As "8, 2 s to 600 s": how many, and the waits between them. */
+function attemptsOf({ attemptLimit, retry }: Store): string {
+  const { firstSeconds, longestSeconds } = retry;
+  return `${attemptLimit}, ${firstSeconds} s to ${longestSeconds} s`;
 }
 
 function stateOf(store: Store): string {
@@ -122,6 +143,10 @@ async function checkStore(
   );
   const tested = test ? `self-test from ${test.host} ${testOf(store)}` : 'no self-test';
   await context.output.say(`${tested}; confirms with ${effectiveLevel(store)}`);
+  const { factor, tapeHours } = store.retry;
+  await context.output.say(
+    `attempts: ${attemptsOf(store)}, ${factor} times as long each time; tape is late after ${tapeHours} h`,
+  );
   for (const finding of test?.findings ?? []) await context.output.say(tellFinding(finding));
   return store.isUp && test?.passed ? exitCode.done : exitCode.failed;
 }

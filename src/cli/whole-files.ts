@@ -1,19 +1,27 @@
-import { createWriteStream, existsSync, type WriteStream } from 'node:fs';
+import { createWriteStream, existsSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { once } from 'node:events';
-import { finished } from 'node:stream/promises';
+import type { Writable } from 'node:stream';
+import { finished, pipeline } from 'node:stream/promises';
+import { createGzip, createZstdCompress } from 'node:zlib';
 import { messageOf } from '../errors.ts';
 import { CliError, exitCode } from './exit-codes.ts';
 
 interface Part {
   readonly file: string;
   readonly temporary: string;
-  readonly target: WriteStream;
+  readonly target: Writable;
   readonly written: Promise<void>;
   text: string;
 }
 
 const chunkLength = 65_536;
+
+/** A name that says so holds what is packed. */
+function packerOf(file: string): (Writable & NodeJS.ReadableStream) | undefined {
+  if (file.endsWith('.gz')) return createGzip();
+  return file.endsWith('.zst') ? createZstdCompress() : undefined;
+}
 
 /** Files that appear together when all of them are complete, so that a job never reads half a list. */
 export class WholeFiles {
@@ -28,8 +36,10 @@ export class WholeFiles {
 
   private begin(file: string): Part {
     const temporary = `${file}.${process.pid}.part`;
-    const target = createWriteStream(temporary, { flags: 'wx', flush: true });
-    const written = finished(target);
+    const onDisk = createWriteStream(temporary, { flags: 'wx', flush: true });
+    const packer = packerOf(file);
+    const target = packer ?? onDisk;
+    const written = packer ? pipeline(packer, onDisk) : finished(onDisk);
     // Looked at when it is closed; a failure meanwhile must not count as unhandled.
     written.catch(() => undefined);
     const part = { file, temporary, target, written, text: '' };

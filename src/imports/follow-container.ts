@@ -1,6 +1,7 @@
 import { SweepbookError } from '../errors.ts';
 import type { ImportSource } from '../storage/import-sources.ts';
-import type { Departure, Heard, RuleClaim } from './follow.service.ts';
+import type { RuleClaim } from './follow-rule.ts';
+import type { Departure, Heard } from './follow.service.ts';
 import { askForeign, dataOf } from './foreign-server.ts';
 
 interface PageInfo {

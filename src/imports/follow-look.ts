@@ -8,11 +8,12 @@ import {
   recordVerdict,
   waitingNames,
   type FollowedState,
-  type RuleClaim,
 } from './follow.service.ts';
 import { demandFewer, hearContainer } from './follow-container.ts';
+import type { RuleClaim } from './follow-rule.ts';
 import { askForeign, dataOf, type ForeignError } from './foreign-server.ts';
 import { importDataset } from './import-dataset.service.ts';
+import { mirrorContainer } from './mirror.service.ts';
 import type { Receiving } from './receive.service.ts';
 
 interface EventPage {
@@ -53,6 +54,17 @@ const namesAtOnce = 40;
  * site is away (UNAVAILABLE): the next look goes on.
  */
 export async function lookAt(means: Receiving, rule: RuleClaim): Promise<void> {
+  try {
+    await lookThere(means, rule);
+  } catch (error) {
+    // What has come meanwhile is listed, whether its site can be heard or not.
+    await mirrorContainer(means.db, rule, false);
+    throw error;
+  }
+  await mirrorContainer(means.db, rule, true);
+}
+
+async function lookThere(means: Receiving, rule: RuleClaim): Promise<void> {
   const source = sourceOf(means.imports, rule.site);
   await hear(means, source, rule);
   const viewer: Viewer = { principal: rule.createdBy, roles: ['IMPORTER'] };

@@ -2,13 +2,14 @@ import { may, type Viewer } from '../access/policy.ts';
 import type { Db } from '../database/orm.ts';
 import { readPage, type Page, type PageArguments } from '../database/page.ts';
 import { firstRow, sql, type RawBuilder } from '../database/sql.ts';
-import type { FollowFilter } from './follow.service.ts';
+import type { FollowFilter } from './follow-rule.ts';
 
 export interface RuleRow {
   readonly id: number;
   readonly site: string;
   readonly filter: FollowFilter;
   readonly store: string;
+  readonly mirror: string | null;
   readonly createdBy: string;
   readonly createdAt: Date;
   readonly lookedAt: Date | null;
@@ -17,7 +18,7 @@ export interface RuleRow {
   readonly lastError: string | null;
 }
 
-const ruleColumns = sql`r.id, r.site, r.filter, m.name as store, r.created_by as "createdBy", r.created_at as "createdAt",
+const ruleColumns = sql`r.id, r.site, r.filter, m.name as store, r.mirror, r.created_by as "createdBy", r.created_at as "createdAt",
   r.looked_at as "lookedAt", r.next_look_at as "nextLookAt", r.last_error_code as "lastErrorCode",
   r.last_error as "lastError"`;
 const ruleTables = sql`follow_rules r join mass_stores m on m.id = r.store_id`;

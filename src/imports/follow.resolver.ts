@@ -71,17 +71,19 @@ export class FollowRuleResolver {
   @Mutation(() => FollowRulePayload, {
     description:
       'Imports whatever matches from another site, now and from now on, and marks bad here what is called bad there. ' +
-      'SOURCE_NOT_ALLOWED, BAD_USER_INPUT (no server is named), LIMIT_REACHED (100). For importers.',
+      'SOURCE_NOT_ALLOWED, BAD_USER_INPUT (no server is named), DUPLICATE (name of the container), LIMIT_REACHED (100). ' +
+      'For importers.',
   })
   async createFollowRule(
     @Ctx() { db, viewer, means }: Context,
     @Arg('input', () => CreateFollowRuleInput, { description: 'From where, and what.' })
-    { site, filter, store }: CreateFollowRuleInput,
+    { site, filter, store, mirror }: CreateFollowRuleInput,
   ) {
     const { name, kind, stream, release, container } = filter ?? {};
     const id = await createRule(db, means.imports, viewer, {
       site,
       store,
+      mirror,
       filter: { name, kind, stream, release, container },
     });
     means.ring();
@@ -103,7 +105,7 @@ export class FollowRuleResolver {
 
   @Mutation(() => FollowRulePayload, {
     description:
-      'Ends a rule; imports that it began go on, marks that it set stay. NOT_FOUND. For importers (their own) and ' +
+      'Ends a rule; imports that it began go on, marks that it set stay, and so does its container. NOT_FOUND. For importers (their own) and ' +
       'operators.',
   })
   async deleteFollowRule(

@@ -59,6 +59,12 @@ export class FollowRule {
   @Field(() => String, { description: 'Mass store that files are backed up in.' })
   store!: string;
 
+  @Field(() => String, {
+    nullable: true,
+    description: 'What the container that it keeps is called here; null = it follows none.',
+  })
+  mirror!: string | null;
+
   @Field(() => String, { description: 'Who made it: the owner of what it imports.' })
   createdBy!: string;
 
@@ -101,7 +107,8 @@ export class FollowFilterInput {
   @Field(() => String, {
     nullable: true,
     description:
-      'What the container of this name lists there, now and later; without any other condition. Who leaves it stays here.',
+      'What the container of this name lists there, now and later; without any other condition. It is kept here as a container, too; a ' +
+      'dataset that leaves it stays here.',
   })
   container?: string | null;
 }
@@ -124,6 +131,12 @@ export class CreateFollowRuleInput {
     description: 'Where to back up; the default store if not given.',
   })
   store?: string | null;
+
+  @Field(() => String, {
+    nullable: true,
+    description: 'What the container of the filter is called here; its name there if not given.',
+  })
+  mirror?: string | null;
 }
 
 @ObjectType({ description: 'A rule and whether anything changed.' })

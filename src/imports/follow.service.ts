@@ -1,27 +1,21 @@
 import { demand, may, type Viewer } from '../access/policy.ts';
 import { getMassStore } from '../backups/mass-stores.service.ts';
-import type { NameConditions } from '../database/name-filter.ts';
+import { checkContainerName } from '../containers/containers.rules.ts';
 import type { Db } from '../database/orm.ts';
 import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
 import { sourceOf, type ImportSettings } from '../storage/import-sources.ts';
 import { serverOf } from './fetch-manifest.ts';
-
-/** Conditions of a rule, as the other site understands them. */
-export interface FollowFilter {
-  readonly name?: NameConditions | null | undefined;
-  readonly kind?: readonly string[] | null | undefined;
-  readonly stream?: string | null | undefined;
-  readonly release?: string | null | undefined;
-  /** Members of this container there; nothing else is said then. */
-  readonly container?: string | null | undefined;
-}
+import type { FollowFilter, RuleClaim } from './follow-rule.ts';
+import { demandMirrorName } from './mirror.service.ts';
 
 export interface CreateRule {
   readonly site: string;
   readonly filter: FollowFilter;
   readonly store?: string | null | undefined;
+  /** What a followed container is called here; its name there if not given. */
+  readonly mirror?: string | null | undefined;
 }
 
 const mostFilterBytes = 32_768;
@@ -41,6 +35,11 @@ export async function createRule(
   if (container != null && given.length > 1) {
     throw badInput('filter.container', container, 'a container, or other conditions: not both');
   }
+  const mirror = container == null ? null : (input.mirror ?? container);
+  if (mirror === null && input.mirror != null) {
+    throw badInput('mirror', input.mirror, 'a name for the container of filter.container');
+  }
+  if (mirror !== null) checkContainerName(mirror);
   const filter = JSON.stringify(Object.fromEntries(given));
   if (filter.length > mostFilterBytes || filter.includes('\\u0000')) {
     throw badInput(
@@ -58,16 +57,19 @@ export async function createRule(
         most: mostRules,
       });
     }
+    if (mirror !== null && container != null) {
+      await demandMirrorName(tx, viewer, mirror, { site: input.site, container });
+    }
     const made = await firstRow(
       tx,
-      sql<{ id: number }>`insert into follow_rules (site, filter, store_id)
-        values (${input.site}, ${filter}::jsonb, ${store.id}) returning id`,
+      sql<{ id: number }>`insert into follow_rules (site, filter, store_id, mirror)
+        values (${input.site}, ${filter}::jsonb, ${store.id}, ${mirror}) returning id`,
     );
     return made?.id ?? 0;
   });
 }
 
-/** Ends a rule. Imports that it began go on. */
+/** Ends a rule. Imports that it began go on; the container that it kept stays as it is. */
 export async function deleteRule(db: Db, viewer: Viewer, id: number): Promise<void> {
   await inTransaction(db, viewer, async (tx) => {
     await lockRule(tx, viewer, id);
@@ -106,18 +108,6 @@ async function lockRule(tx: Db, viewer: Viewer, id: number): Promise<void> {
   });
 }
 
-/** A rule that a worker looks at; `claim` is the fence. */
-export interface RuleClaim {
-  readonly id: number;
-  readonly claim: number;
-  readonly site: string;
-  readonly filter: FollowFilter;
-  readonly store: string;
-  readonly createdBy: string;
-  readonly cursor: string | null;
-  readonly listedUntil: Date | null;
-}
-
 const leaseSeconds = 600;
 
 /** Takes one rule whose time has come. */
@@ -132,7 +122,7 @@ export async function claimRule(db: Db): Promise<RuleClaim | undefined> {
     update follow_rules r set claim = r.claim + 1,
       lease_until = clock_timestamp() + make_interval(secs => ${leaseSeconds})
     from due, mass_stores m where r.id = due.id and m.id = r.store_id
-    returning r.id, r.claim, r.site, r.filter, m.name as store, r.created_by as "createdBy", r.cursor,
+    returning r.id, r.claim, r.site, r.filter, m.name as store, r.created_by as "createdBy", r.mirror, r.cursor,
       r.listed_until as "listedUntil"`,
   );
 }

@@ -4,6 +4,7 @@ import { open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { badInput, shown, SweepbookError } from '../errors.ts';
+import { packingOf } from '../formats/packed.ts';
 import { checkDescription } from '../files/files.rules.ts';
 import {
   lineForms,
@@ -51,9 +52,9 @@ async function unpacked(path: string): Promise<Readable> {
     await handle.close();
   }
   const source = createReadStream(path);
-  const isGzip = magic[0] === 0x1f && magic[1] === 0x8b;
-  if (!isGzip && magic.readUInt32LE() !== 0xfd2fb528) return source;
-  const unpack = isGzip ? createGunzip() : createZstdDecompress();
+  const packing = packingOf(magic);
+  if (!packing) return source;
+  const unpack = packing === 'gzip' ? createGunzip() : createZstdDecompress();
   source.once('error', (error) => unpack.destroy(error));
   unpack.once('close', () => source.destroy());
   return source.pipe(unpack);

@@ -317,10 +317,11 @@ async function markDatasets(tx: Db, incidentId: number): Promise<void> {
   );
   await rows(
     tx,
-    sql`with hit as materialized (
-        select file_id, is_lost, is_unbacked from incident_items where incident_id = ${incidentId}),
-      per_file as (select file_id, bool_or(is_lost) as is_lost, bool_or(is_unbacked) as is_unbacked
-        from hit group by file_id),
+    // The copies of a file stand side by side: counted at the first of them.
+    sql`with per_file as (
+        select file_id, is_lost, is_unbacked from (
+          select *, lag(file_id) over (order by ordinal) as previous from incident_items where incident_id = ${incidentId}) i
+        where file_id is distinct from previous),
       found as (
         select df.dataset_id, count(*) as hits, count(*) filter (where x.is_lost) as lost,
           count(*) filter (where x.is_unbacked and not x.is_lost) as unbacked

@@ -93,6 +93,41 @@ export async function claimEvictions(
   );
 }
 
+/** The name of an eviction among all others. */
+export const markOf = ({ copyId, attempt }: Pick<Eviction, 'copyId' | 'attempt'>): string =>
+  `p${copyId}.a${attempt}`;
+
+/** A file that was taken off its name for an eviction, and what is to become of it. */
+export interface SetAside extends Eviction {
+  /** REMOVE: it is what was to be evicted, or nobody's. PUT_BACK: it is a copy that came later. WAIT: not known yet. */
+  readonly fate: 'REMOVE' | 'PUT_BACK' | 'WAIT';
+}
+
+/**
+ * What these evictions have set aside. As long as nobody else has taken the eviction, nothing else can have come under
+ * the name before; else a worker that was frozen may have hit a later copy.
+ */
+export async function fateOf(
+  db: Db,
+  worker: string,
+  marks: readonly string[],
+): Promise<SetAside[]> {
+  const items = marks.flatMap((mark) => {
+    const [, copyId, attempt] = /^p(\d{1,15})\.a(\d{1,9})$/.exec(mark) ?? [];
+    return copyId === undefined ? [] : [{ copyId: Number(copyId), attempt: Number(attempt) }];
+  });
+  return rows(
+    db.fork(),
+    sql<SetAside>`
+    select t.id as "copyId", t.attempt, c.path, case
+        when c.status = 'EVICTING' and c.attempt = t.attempt and c.worker <> ${worker} then 'WAIT'
+        when c.status in ('ONLINE', 'COPYING') then 'PUT_BACK'
+        else 'REMOVE' end as fate
+    from unnest(${items.map((item) => item.copyId)}::bigint[], ${items.map((item) => item.attempt)}::integer[])
+      as t (id, attempt) join pool_copies c on c.id = t.id`,
+  );
+}
+
 /**
  * Some are gone: what somebody asked for meanwhile is brought again. Those that there was no time for are given back,
  * so that nobody waits for the lease. By the holder of the attempt only.

@@ -77,7 +77,7 @@ export async function askForRecalls(options: RecallOptions): Promise<number> {
       sql<{
         id: number;
       }>`update pool_copies set status = 'RECALLING', recall_store_id = ${storeId}, recall_id = ${id},
-          next_look_at = clock_timestamp(), look_count = 0
+          next_look_at = clock_timestamp(), look_count = 0, silent_looks = 0
         where id = any (${ids}::bigint[]) and status = 'REQUESTED' and recall_id is null returning id`,
     ),
   );
@@ -97,6 +97,8 @@ export async function askForRecalls(options: RecallOptions): Promise<number> {
 interface Looked extends Recall {
   readonly recallId: string;
   readonly lookCount: number;
+  /** Looks since the store last said anything of it. */
+  readonly silentLooks: number;
 }
 
 /** Taking it puts off the next look, ever longer, so that a worker that dies, or two that look at once, do no harm. */
@@ -105,7 +107,8 @@ async function takeDue({ db, storeId, worker, retryBaseMs }: RecallOptions): Pro
     const due = await rows(
       tx,
       sql<Looked>`
-      select c.id as "copyId", c.attempt, b.store_key as key, c.recall_id as "recallId", c.look_count as "lookCount"
+      select c.id as "copyId", c.attempt, b.store_key as key, c.recall_id as "recallId", c.look_count as "lookCount",
+        c.silent_looks as "silentLooks"
       from pool_copies c join backup_records b on b.file_id = c.file_id and b.store_id = c.recall_store_id
       where c.recall_store_id = ${storeId} and c.recall_id is not null and c.status = 'RECALLING'
         and c.next_look_at <= clock_timestamp()
@@ -134,6 +137,7 @@ export async function lookAtRecalls(options: RecallOptions): Promise<number> {
       id,
       items.map((item) => item.key),
     );
+    if (said) await countSilence(db, items, said);
     const there = items.filter((item) => said?.get(item.key)?.state === 'ONLINE');
     moved += await areThere(db, worker, there);
     for (const item of items) {
@@ -146,19 +150,36 @@ export async function lookAtRecalls(options: RecallOptions): Promise<number> {
   return moved;
 }
 
-/** Looks after which a store that says nothing of a file has forgotten it: hours, or a day. */
+/** Looks one after the other in which a store says nothing of a file, until it has forgotten it: hours. */
 const mostLooksInSilence = 20;
+
+/** A store that is slow, or cannot be asked, says nothing against a file. */
+async function countSilence(
+  db: Db,
+  items: readonly Looked[],
+  said: ReadonlyMap<string, unknown>,
+): Promise<void> {
+  const changed = items.filter((item) => !said.has(item.key) || item.silentLooks > 0);
+  if (changed.length === 0) return;
+  await rows(
+    db.fork(),
+    sql`update pool_copies c set silent_looks = case when t.said then 0 else c.silent_looks + 1 end
+      from unnest(${changed.map((item) => item.copyId)}::bigint[],
+        ${changed.map((item) => said.has(item.key))}::boolean[]) as t (id, said)
+      where c.id = t.id and c.status = 'RECALLING'`,
+  );
+}
 
 function failureOf(
   id: string,
-  { key, lookCount }: Looked,
+  { key, silentLooks }: Looked,
   said: Awaited<ReturnType<Recalling['recalled']>>,
 ): PoolFailure | undefined {
   const answer = said?.get(key);
   if (!said) {
     return { code: 'STORE_UNAVAILABLE', message: `the store has forgotten stage request ${id}` };
   }
-  if (!answer && lookCount >= mostLooksInSilence) {
+  if (!answer && silentLooks >= mostLooksInSilence) {
     const message = `the store says nothing of this file in stage request ${id}`;
     return { code: 'STORE_UNAVAILABLE', message };
   }
@@ -188,7 +209,7 @@ async function areThere(db: Db, worker: string, items: readonly Recall[]): Promi
 export async function letGoRecalls({ db, storeId, store, worker }: RecallOptions): Promise<number> {
   const over = await rows(
     db.fork(),
-    sql<Looked & { isThere: boolean }>`
+    sql<Recall & { recallId: string; isThere: boolean }>`
     select c.id as "copyId", c.attempt, b.store_key as key, c.recall_id as "recallId",
       c.status <> 'CANCELLED' as "isThere"
     from pool_copies c join backup_records b on b.file_id = c.file_id and b.store_id = c.recall_store_id

@@ -163,6 +163,9 @@ export async function waitingBackups(
         case
           when status <> 'REQUESTED' and lease_until > clock_timestamp() then 'COPYING'
           when store_id = any (${down}::integer[]) then 'STORE_DOWN'
+          when awaits_tape_since < clock_timestamp() - make_interval(hours => (
+            select tape_hours from mass_stores s where s.id = store_id)) then 'TAPE_LATE'
+          when awaits_tape_since is not null then 'AWAITS_TAPE'
           when status <> 'REQUESTED' then 'WORKER_SILENT'
           when last_error_code = 'SOURCE_UNREADABLE' then 'SOURCE_UNREADABLE'
           when next_attempt_at > clock_timestamp() and failure_count = 0 then 'LEFT_TO_PRODUCER'

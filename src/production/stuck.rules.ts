@@ -29,6 +29,8 @@ export const waitingReasons = [
   'STORE_BUSY',
   'NO_WORKER',
   'LEFT_TO_PRODUCER',
+  'TAPE_LATE',
+  'AWAITS_TAPE',
   'COPYING',
 ] as const;
 export type BackupWaitReason = (typeof waitingReasons)[number];
@@ -47,6 +49,9 @@ export const adviceOnWaiting: Record<BackupWaitReason, string> = {
     'No worker takes them: is one running and can it reach the store? Start "sweepbook worker".',
   LEFT_TO_PRODUCER:
     'Its producer said that he copies it himself; a worker tries when his hour is over.',
+  TAPE_LATE:
+    'Ask those who run the tapes: it has waited there for longer than retry.tapeHours of its store; it goes on waiting.',
+  AWAITS_TAPE: 'Nothing: tape takes hours or days, and the store is asked again by itself.',
   COPYING: 'Nothing: a worker holds it and is alive. Slow store or very large files?',
 };
 

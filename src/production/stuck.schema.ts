@@ -30,6 +30,8 @@ const BackupWaitReason = enumType<WaitingName>(
     STORE_BUSY: 'The store takes no more copies at once.',
     NO_WORKER: 'It is due, the store is up and has room, and no worker takes it.',
     LEFT_TO_PRODUCER: 'The producer copies it himself and has not reported it yet.',
+    TAPE_LATE: 'The store has it and has not brought it to tape, for longer than its tapeHours.',
+    AWAITS_TAPE: 'The store has it and brings it to tape.',
     COPYING: 'A worker holds it and is alive.',
   },
 );

@@ -172,6 +172,7 @@ export async function planComposites(
   claim: WorkClaim,
   settings: PublishSettings,
 ): Promise<void> {
+  await recordTwins(db, claim);
   await inTransaction(db, { principal: claim.worker }, async (tx) => {
     const held = await lockHeld(tx, claim, 'CHECKING');
     const files = await rows(
@@ -208,28 +209,33 @@ export async function planComposites(
   });
 }
 
+/** Two of the same content: the later ones are faulty, since their events would count twice. */
+async function recordTwins(db: Db, claim: WorkClaim): Promise<void> {
+  await inTransaction(db, { principal: claim.worker }, async (tx) => {
+    await lockHeld(tx, claim, 'CHECKING');
+    await rows(
+      tx,
+      sql`update publication_files f set fault_code = 'DUPLICATE',
+          fault = left(format('%s has the same content as %s: its events would count twice; leave one out', f.path, t.twin),
+            ${longestError})
+        from (select id, first_value(path) over same as twin, row_number() over same as place
+          from publication_files where publication_id = ${claim.id} and fault is null and sha256 is not null
+          window same as (partition by sha256 order by id)) t
+        where f.id = t.id and f.publication_id = ${claim.id} and t.place > 1`,
+    );
+  });
+}
+
 function demandGood(files: readonly Checked[]): void {
   const faulty = files.filter((file) => file.fault !== null);
   const [first] = faulty;
-  if (first) {
-    throw new SweepbookError(
-      'SOURCE_UNREADABLE',
-      `${faulty.length} of ${files.length} files cannot be published: ${first.fault}` +
-        (faulty.length > 1 ? ', for one (publish show --faults has all)' : ''),
-      { code: first.faultCode },
-    );
-  }
-  const bySum = new Map<string, string>();
-  for (const { sha256, path } of files) {
-    const other = bySum.get(sha256);
-    if (other !== undefined) {
-      throw new SweepbookError(
-        'DUPLICATE',
-        `${path} and ${other} have the same content: their events would count twice; leave one out`,
-      );
-    }
-    bySum.set(sha256, path);
-  }
+  if (!first) return;
+  throw new SweepbookError(
+    faulty.every((file) => file.faultCode === 'DUPLICATE') ? 'DUPLICATE' : 'SOURCE_UNREADABLE',
+    `${faulty.length} of ${files.length} files cannot be published: ${first.fault}` +
+      (faulty.length > 1 ? ', for one (publish show --faults has all)' : ''),
+    { code: first.faultCode },
+  );
 }
 
 async function writePlan(

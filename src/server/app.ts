@@ -14,8 +14,9 @@ import type { Means } from '../api/context.ts';
 import { badInput, SweepbookError, systemCode } from '../errors.ts';
 import { limitSetting, type Limits } from '../limits.ts';
 import { visible } from '../text.ts';
-import type { AddressOf } from './address.ts';
+import { networkOf, type AddressOf } from './address.ts';
 import { bearerToken } from './authorization.ts';
+import { Bodies, isLong } from './bodies.ts';
 import { turnAway } from './connections.ts';
 import { httpStatus, retryAfter, toRefusal } from './errors.ts';
 import type { Gate, Ticket } from './gate.ts';
@@ -41,11 +42,6 @@ export interface AppOptions {
   readonly addressOf: AddressOf;
 }
 
-/** How long the sender of a body that is not read has to take the refusal. */
-const farewellMs = 2000;
-/** Less than that is read, so that the connection can be used again. */
-const longBytes = 64 * 1024;
-
 /** The application without its routes: what holds for every request. */
 export function makeApp(options: AppOptions): FastifyInstance {
   const { limits, log } = options;
@@ -70,8 +66,14 @@ export function makeApp(options: AppOptions): FastifyInstance {
     },
   }) as unknown as FastifyInstance;
   app.server.maxHeadersCount = limits.headers;
-  admitRequests(app, options);
+  const bodies = new Bodies(limits);
+  admitRequests(app, options, bodies);
   app.setErrorHandler((error: FastifyError, request, reply) => {
+    if (!request.raw.complete && isLong(request.raw)) {
+      // Fastify would close while it is still being sent, and the refusal would be lost.
+      void reply.removeHeader('connection');
+      bodies.leaveUnread(request.raw, senderOf(request, options));
+    }
     refuse(error, request, reply, options);
   });
   app.setNotFoundHandler((request, reply) =>
@@ -88,6 +90,7 @@ export function makeApp(options: AppOptions): FastifyInstance {
 function admitRequests(
   app: FastifyInstance,
   { limits, means, gate, callers, addressOf }: AppOptions,
+  bodies: Bodies,
 ): void {
   const inFlight = new InFlight(limits);
   const places = new WeakMap<FastifyRequest, Place>();
@@ -99,14 +102,23 @@ function admitRequests(
     if (request.routeOptions.url === '/healthz') return;
     const token = bearerToken(request.headers.authorization);
     const address = addressOf(request.raw);
-    const caller = await gate
-      .admit(token, address, () => means.identity.authenticate(token, address))
-      .catch((error: unknown) => slowly(error, limits));
-    callers.set(request, caller);
-    if (caller.viewer === anonymous) demandSmall(request, limits);
-    const place = inFlight.enter(caller.ticket.payer, bodyBytesOf(request, limits));
-    places.set(request, place);
-    reply.raw.once('close', () => place.leave());
+    try {
+      const caller = await gate.admit(token, address, () =>
+        means.identity.authenticate(token, address),
+      );
+      callers.set(request, caller);
+      if (caller.viewer === anonymous) demandSmall(request, limits);
+      const place = inFlight.enter(caller.ticket.payer, bodyBytesOf(request, limits));
+      places.set(request, place);
+      reply.raw.once('close', () => place.leave());
+    } catch (error) {
+      await slowly(error, limits);
+    }
+  });
+  app.addHook('preParsing', async (request, _reply, payload) => {
+    const payer = callers.get(request)?.ticket.payer;
+    if (!payer || !isJson(request) || !isLong(request.raw)) return payload;
+    return bodies.paced(request.raw, payer.key);
   });
   app.addHook('onSend', async (request, reply, payload) => {
     reply.raw.setTimeout(limits.answerStallSeconds * 1000, () => reply.raw.destroy());
@@ -135,8 +147,11 @@ async function slowly(error: unknown, { refusalMilliseconds }: Limits): Promise<
 }
 
 /** As JSON in memory; what is received as a stream holds none. */
-function bodyBytesOf({ headers, routeOptions }: FastifyRequest, limits: Limits): number {
-  if (routeOptions.url === '/imports') return 0;
+const isJson = ({ routeOptions }: FastifyRequest): boolean => routeOptions.url !== '/imports';
+
+function bodyBytesOf(request: FastifyRequest, limits: Limits): number {
+  if (!isJson(request)) return 0;
+  const { headers } = request;
   if (headers['transfer-encoding'] !== undefined) return limits.bodyBytes;
   return Math.min(Number(headers['content-length'] ?? 0), limits.bodyBytes);
 }
@@ -155,20 +170,12 @@ function refuse(
   const { status, body } = refusalOf(refusal, request);
   if (status === 401) void reply.header('www-authenticate', 'Bearer');
   if (status === 503 || status === 429) void reply.header('retry-after', retryAfter(refusal));
-  if (!request.raw.complete && isLong(request)) leaveUnread(request, reply);
   void reply.code(isOfTheCaller ? (error.statusCode ?? status) : status).send(body);
 }
 
-const isLong = ({ headers }: FastifyRequest): boolean =>
-  headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > longBytes;
-
-/** What is refused is not read to its end; who sends it shall see the refusal before the connection is gone. */
-function leaveUnread({ raw: { socket } }: FastifyRequest, reply: FastifyReply): void {
-  reply.raw.once('finish', () => {
-    socket.pause();
-    setTimeout(() => socket.destroy(), farewellMs).unref();
-  });
-}
+/** Whose it is to send so many bytes in a time; until it is known who asks, his address. */
+const senderOf = (request: FastifyRequest, { callers, addressOf }: AppOptions): string =>
+  callers.get(request)?.ticket.payer.key ?? `address ${networkOf(addressOf(request.raw))}`;
 
 function refusalOf(refusal: SweepbookError, request: FastifyRequest) {
   const { code, message, facts } = refusal;
@@ -222,9 +229,9 @@ function demandHost(host: string | undefined): void {
 }
 
 /** A body that tells its length is not even begun to be read. */
-function demandFitting({ headers, routeOptions }: FastifyRequest, limits: Limits): void {
-  if (routeOptions.url === '/imports') return;
-  if (Number(headers['content-length'] ?? 0) > limits.bodyBytes) throw tooLong(limits);
+function demandFitting(request: FastifyRequest, limits: Limits): void {
+  if (isJson(request) && Number(request.headers['content-length'] ?? 0) > limits.bodyBytes)
+    throw tooLong(limits);
 }
 
 /** Who shows no token only asks; bulk calls need one. */

@@ -36,10 +36,11 @@ export class Buckets {
     bucket.points = Math.max(0, bucket.points - points);
   }
 
-  /** In how many seconds a point is there; 0 = now. */
-  wait(key: string): number {
-    if (this.perSecond === 0 || !this.buckets.has(key)) return 0;
-    return Math.max(0, 1 - this.filled(key).points) / this.perSecond;
+  /** Gives back what was taken and not used. */
+  give(key: string, points: number): void {
+    if (this.perSecond === 0) return;
+    const bucket = this.filled(key);
+    bucket.points = Math.min(this.burst, bucket.points + points);
   }
 
   private filled(key: string): Bucket {

@@ -1,4 +1,4 @@
-import type { Server } from 'node:http';
+import type { RequestListener, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { limitSetting, type LimitName, type Limits } from '../limits.ts';
 import { networkOf } from './address.ts';
@@ -67,5 +67,36 @@ export function limitConnections(
       open--;
       leave();
     });
+  });
+}
+
+/** Who asks on without waiting for answers is cut off, before anything is done for it. */
+export function limitPipelines(server: Server, limits: Limits): void {
+  const [handle] = server.listeners('request') as RequestListener[];
+  if (!handle) throw new Error('there is nobody who answers yet');
+  const underWay = new WeakMap<Duplex, number>();
+  server.removeAllListeners('request');
+  server.on('request', (request, response) => {
+    const { socket } = request;
+    const before = underWay.get(socket) ?? 0;
+    // What came with the one too many is not looked at.
+    if (before > limits.requestsPerConnection) return;
+    underWay.set(socket, before + 1);
+    if (before < limits.requestsPerConnection) {
+      response.once('close', () => {
+        const now = underWay.get(socket) ?? 0;
+        if (now <= limits.requestsPerConnection) underWay.set(socket, now - 1);
+      });
+      handle(request, response);
+      return;
+    }
+    socket.pause();
+    const why = `too many requests at once on a connection, ${limitText('requestsPerConnection', limits)}: wait for answers`;
+    response.writeHead(429, {
+      connection: 'close',
+      'retry-after': '5',
+      'content-type': 'application/json; charset=utf-8',
+    });
+    response.end(JSON.stringify({ code: 'RATE_LIMITED', message: why, facts: {} }));
   });
 }

@@ -5,6 +5,7 @@ import { SweepbookError } from '../errors.ts';
 import { limitSetting, type LimitName, type Limits } from '../limits.ts';
 import { networkOf } from './address.ts';
 import { Buckets } from './buckets.ts';
+import { Lanes } from './lanes.ts';
 import { Turns } from './turns.ts';
 
 /** For whom it is counted: a principal, or the address of who shows no token. */
@@ -59,6 +60,10 @@ export class Ticket implements Purse {
 }
 
 const mostRemembered = 10_000;
+/** So many tokens from one address that are new here are looked up at once: others want the database, too. */
+const mostLookups = 4;
+const isWrongToken = (error: unknown): boolean =>
+  error instanceof SweepbookError && error.code === 'UNAUTHENTICATED';
 const digestOf = (token: string) => createHash('sha256').update(token).digest('base64');
 
 /** Rates and turns, the same for HTTP and WebSocket. Each server has its own; several servers, several times as much. */
@@ -67,6 +72,7 @@ export class Gate {
   private readonly known: Buckets;
   private readonly strangers: Buckets;
   private readonly wrongTokens: Buckets;
+  private readonly lookups = new Lanes(mostLookups);
   /** By digests of tokens: who they were found to be. */
   private readonly payers = new Map<string, Payer>();
 
@@ -86,23 +92,50 @@ export class Gate {
     const remembered = digest === undefined ? payerOf(anonymous, address) : this.payers.get(digest);
     const early = remembered && new Ticket(this, remembered);
     early?.pay(0);
-    if (!remembered) this.demandFewWrong(address);
-    let viewer: Viewer;
-    try {
-      viewer = await authenticate();
-    } catch (error) {
-      if (error instanceof SweepbookError && error.code === 'UNAUTHENTICATED') {
-        if (digest !== undefined) this.payers.delete(digest);
-        this.wrongTokens.take(networkOf(address), 1);
-      }
-      throw error;
-    }
+    const viewer = remembered
+      ? await this.found(digest, address, authenticate)
+      : await this.lookups.run(networkOf(address), () => this.lookedUp(address, authenticate));
     const payer = payerOf(viewer, address);
     if (early && payer.key === remembered.key) return { viewer, ticket: early };
     if (digest !== undefined) this.remember(digest, payer);
     const ticket = new Ticket(this, payer);
     ticket.pay(0);
     return { viewer, ticket };
+  }
+
+  /** By a token that was good. */
+  private async found(
+    digest: string | undefined,
+    address: string | undefined,
+    authenticate: () => Promise<Viewer>,
+  ): Promise<Viewer> {
+    try {
+      return await authenticate();
+    } catch (error) {
+      if (isWrongToken(error)) {
+        if (digest !== undefined) this.payers.delete(digest);
+        this.wrongTokens.take(networkOf(address), 1);
+      }
+      throw error;
+    }
+  }
+
+  /** By a token that is new here: it counts as wrong until it is found, lest many are asked for at once. */
+  private async lookedUp(
+    address: string | undefined,
+    authenticate: () => Promise<Viewer>,
+  ): Promise<Viewer> {
+    const network = networkOf(address);
+    this.takeWrong(network);
+    let isWrong = false;
+    try {
+      return await authenticate();
+    } catch (error) {
+      isWrong = isWrongToken(error);
+      throw error;
+    } finally {
+      if (!isWrong) this.wrongTokens.give(network, 1);
+    }
   }
 
   /** RATE_LIMITED when the points are not there. */
@@ -127,9 +160,8 @@ export class Gate {
   private readonly bucketsOf = (isAnonymous: boolean) =>
     isAnonymous ? this.strangers : this.known;
 
-  private demandFewWrong(address: string | undefined): void {
-    const network = networkOf(address);
-    const waitSeconds = this.wrongTokens.wait(network);
+  private takeWrong(network: string): void {
+    const waitSeconds = this.wrongTokens.take(network, 1);
     if (waitSeconds === 0) return;
     const seconds = Math.ceil(waitSeconds);
     throw rateLimited(

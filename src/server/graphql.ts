@@ -115,6 +115,7 @@ export function makeApollo({
       ApolloServerPluginCacheControlDisabled(),
       errorsAndLimits,
     ],
+    stringifyResult: (answer) => schemaAnswers.textOf(answer),
     allowBatchedHttpRequests: false,
     stopOnTerminationSignals: false,
     logger: {

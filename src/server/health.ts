@@ -20,6 +20,7 @@ export function serveHealth(app: FastifyInstance, means: Means): void {
       checkDatabase(means),
       checkStore(means),
       tellDistrusted(means),
+      tellLeft(means),
     ]);
     const isOk = checks.every((check) => check.isOk);
     return reply.code(isOk ? 200 : 503).send({ status: isOk ? 'ready' : 'not ready', checks });
@@ -75,6 +76,19 @@ async function tellDistrusted({ db }: Means): Promise<Check> {
       return failed.length === 0
         ? 'none failed'
         : `failed: ${failed.join(', ')}; not taken at their word, what they hold is read back`;
+    }),
+  );
+}
+
+/** Stores that left the store file and are kept for what they hold: nothing comes into them or out of them. */
+async function tellLeft({ db }: Means): Promise<Check> {
+  return within(
+    'store file',
+    listMassStores(db).then((rows) => {
+      const left = rows.filter((row) => !row.isConfigured).map((row) => row.name);
+      return left.length === 0
+        ? 'has every store'
+        : `does not have ${left.join(', ')}: put them back, or "store list" says what depends on them`;
     }),
   );
 }

@@ -13,7 +13,7 @@ import { addressReader, trustIn, type AddressOf } from './address.ts';
 import { isGraphql, makeApp, type Callers } from './app.ts';
 import { audited } from './audited.ts';
 import { Complexity } from './complexity.ts';
-import { limitConnections } from './connections.ts';
+import { limitConnections, limitPipelines } from './connections.ts';
 import { readDocument } from './document.ts';
 import { serveExports } from './export/routes.ts';
 import { RunningExports } from './export/send.ts';
@@ -70,6 +70,7 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   logRequests(app, log, callers);
   auditRequests(app, means, callers, addressOf);
   limitConnections(app.server, limits, isTrusted);
+  limitPipelines(app.server, limits);
   serveHealth(app, means);
   let sockets: ServedSockets | undefined;
   serveMetrics(app, means, viewerOf, () => sockets?.counts() ?? { sockets: 0, operations: 0 });

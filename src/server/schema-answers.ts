@@ -5,6 +5,7 @@ import {
   OperationTypeNode,
   type DocumentNode,
   type ExecutionResult,
+  type FormattedExecutionResult,
   type GraphQLSchema,
   type SelectionSetNode,
 } from 'graphql';
@@ -26,6 +27,8 @@ export class SchemaAnswers {
   /** By text and operation, the one that was asked for last at the end. */
   private readonly kept = new Map<string, ExecutionResult>();
 
+  private readonly texts = new WeakMap<object, string>();
+
   constructor(schema: GraphQLSchema) {
     this.schema = schema;
   }
@@ -44,12 +47,20 @@ export class SchemaAnswers {
     return answer;
   }
 
+  /** The text of an answer, for these written once; Apollo puts what is in it into another object. */
+  textOf(answer: FormattedExecutionResult): string {
+    const { data } = answer;
+    return (data && this.texts.get(data)) ?? `${JSON.stringify(answer)}\n`;
+  }
+
   private findOut(
     document: DocumentNode,
     operationName: string | null | undefined,
   ): ExecutionResult | undefined {
     const answer = execute({ schema: this.schema, document, operationName });
-    return answer instanceof Promise || answer.errors ? undefined : answer;
+    if (answer instanceof Promise || answer.errors) return undefined;
+    if (answer.data) this.texts.set(answer.data, `${JSON.stringify(answer)}\n`);
+    return answer;
   }
 }
 

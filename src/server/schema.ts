@@ -87,6 +87,7 @@ import {
   IncidentResolver,
 } from '../incidents/incidents.resolver.ts';
 import { FollowedDatasetResolver, FollowRuleResolver } from '../imports/follow.resolver.ts';
+import { ContainerOriginResolver } from '../imports/mirror.resolver.ts';
 import { ImportProgressResolver } from '../imports/import-progress.resolver.ts';
 import {
   DatasetOriginResolver,
@@ -238,6 +239,7 @@ const importResolvers = [
   ImportProgressResolver,
   DatasetOriginResolver,
   FollowRuleResolver,
+  ContainerOriginResolver,
   FollowedDatasetResolver,
 ];
 const poolResolvers = [

@@ -1,5 +1,5 @@
 import { constants, type Stats } from 'node:fs';
-import { open, type FileHandle } from 'node:fs/promises';
+import { open, rm, type FileHandle } from 'node:fs/promises';
 import { messageOf, SweepbookError, systemCode } from '../errors.ts';
 import type { PutOptions } from './contract.ts';
 
@@ -26,6 +26,23 @@ export async function copyFile(
       await to.close();
     }
   });
+}
+
+/** Writes a file under a name that is free, and to disk; a failure leaves nothing. */
+export async function intoNewFile(
+  target: string,
+  write: (to: FileHandle) => Promise<void>,
+): Promise<void> {
+  const to = await open(target, 'wx', 0o644);
+  try {
+    await write(to);
+    await to.sync();
+  } catch (error) {
+    await rm(target, { force: true }).catch(() => undefined);
+    throw error;
+  } finally {
+    await to.close();
+  }
 }
 
 /** Works with a source that has the registered size at the start, and that nobody has written to at the end. */

@@ -1,6 +1,6 @@
-import { mkdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { link, mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
-import { SweepbookError } from '../errors.ts';
+import { SweepbookError, systemCode } from '../errors.ts';
 import type { Expected, MassStore, PutOptions, StoreAnswer } from './contract.ts';
 import { judge } from './judge.ts';
 import { makeFolderBelow } from './place-file.ts';
@@ -70,11 +70,37 @@ export async function bringIntoPool(wanted: Bringing): Promise<StoreAnswer> {
   return restage({ ...common, mark: `p${copyId}`, roots: [pool.path] });
 }
 
-/** Removes a copy and the folders that are empty then. What is gone already is gone. */
-export async function removeFromPool(pool: PoolPlace, path: string): Promise<void> {
+/** Where copies lie that are about to be removed, each under the name of its eviction. */
+const asideFolder = '.evicting';
+const asidePath = (pool: PoolPlace, mark: string) => join(pool.path, asideFolder, mark);
+
+/** Takes a copy off its name, so that whatever comes there afterwards is another file. What is gone already is gone. */
+export async function setAside(pool: PoolPlace, path: string, mark: string): Promise<void> {
   if (!path.startsWith(pool.path + sep)) throw new Error(`${path} is not in pool ${pool.name}`);
   await makeFolderBelow(pool.path, path);
-  await rm(path, { force: true });
+  await mkdir(join(pool.path, asideFolder), { recursive: true });
+  await rename(path, asidePath(pool, mark)).catch((error: unknown) => {
+    if (systemCode(error) !== 'ENOENT') throw error;
+  });
+}
+
+/** What was set aside, and is neither removed nor back. */
+export async function listAside(pool: PoolPlace): Promise<string[]> {
+  return readdir(join(pool.path, asideFolder)).catch(() => []);
+}
+
+/** It was somebody else's by then: it gets its name again, unless that has another file. */
+export async function putBack(pool: PoolPlace, path: string, mark: string): Promise<void> {
+  await makeFolderBelow(pool.path, path);
+  await link(asidePath(pool, mark), path).catch((error: unknown) => {
+    if (!['ENOENT', 'EEXIST'].includes(systemCode(error) ?? '')) throw error;
+  });
+  await rm(asidePath(pool, mark), { force: true });
+}
+
+/** Removes what was set aside, and the folders that are empty then. */
+export async function removeAside(pool: PoolPlace, path: string, mark: string): Promise<void> {
+  await rm(asidePath(pool, mark), { force: true });
   for (let folder = dirname(path); folder.startsWith(pool.path + sep); folder = dirname(folder)) {
     try {
       await rmdir(folder);

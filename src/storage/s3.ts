@@ -1,4 +1,3 @@
-import { open, rm } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { PutObjectCommand } from '@aws-sdk/client-s3';
 import { badInput, messageOf, SweepbookError, systemCode } from '../errors.ts';
@@ -13,7 +12,7 @@ import type {
   StoreState,
   TemporaryFile,
 } from './contract.ts';
-import { withSource } from './copy-file.ts';
+import { intoNewFile, withSource } from './copy-file.ts';
 import { hashStream } from './hash-stream.ts';
 import {
   demandStoredKey,
@@ -164,8 +163,7 @@ export class S3Store implements MassStore {
     expected: Expected,
     options: PutOptions = {},
   ): Promise<void> {
-    const to = await open(target, 'wx', 0o644);
-    try {
+    await intoNewFile(target, async (to) => {
       const got = await this.bucket.get(key, options);
       if (got === undefined || got === 'archived') {
         throw new SweepbookError(
@@ -192,13 +190,7 @@ export class S3Store implements MassStore {
         },
       );
       if (moved !== expected.sizeBytes) throw this.another(key, moved, expected);
-      await to.sync();
-    } catch (error) {
-      await rm(target, { force: true }).catch(() => undefined);
-      throw error;
-    } finally {
-      await to.close();
-    }
+    });
   }
 
   /** Reads a body to its end, within its time. Errors of a local disk go up as they are. */

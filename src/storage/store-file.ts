@@ -34,6 +34,11 @@ export interface ConfiguredStore {
   readonly isDefault: boolean;
   readonly concurrency: number;
   readonly attemptLimit: number;
+  /** Milliseconds; null = as long as the server says. */
+  readonly retryFirstMs: number | null;
+  readonly retryLongestMs: number;
+  readonly retryFactor: number;
+  readonly tapeHours: number;
   readonly confirmLevel: ConfirmLevel;
   /** Files may lie on tape alone. */
   readonly hasTape: boolean;
@@ -43,6 +48,7 @@ export interface ConfiguredStore {
 
 /** What the tables keep of a store of the store file. */
 export function massStoreOf(settings: StoreSettingsOfFile): ConfiguredStore {
+  const { firstSeconds, longestSeconds, factor, tapeHours } = settings.retry;
   return {
     name: settings.name,
     kind: settings.kind,
@@ -51,6 +57,10 @@ export function massStoreOf(settings: StoreSettingsOfFile): ConfiguredStore {
     isDefault: settings.default,
     concurrency: settings.concurrency,
     attemptLimit: settings.attempts,
+    retryFirstMs: firstSeconds === undefined ? null : Math.ceil(firstSeconds * 1000),
+    retryLongestMs: Math.ceil(longestSeconds * 1000),
+    retryFactor: factor,
+    tapeHours,
     confirmLevel: settings.confirm,
     hasTape: hasTape(settings),
     needsRecall: settings.kind === 'tape-rest',
@@ -146,7 +156,10 @@ export function readStoreFile(path: string): StoreFile {
         | { range?: [number] }
         | undefined;
       const at = node?.range ? `line ${lines.linePos(node.range[0]).line}, ` : '';
-      return `${at}${issue.path.join('.') || 'the file'}: ${issue.message}`;
+      const given: unknown = document.getIn(issue.path);
+      // A text might be a secret.
+      const value = typeof given === 'number' ? ` (it is ${given})` : '';
+      return `${at}${issue.path.join('.') || 'the file'}: ${issue.message}${value}`;
     });
     throw refuse(told.join('; '));
   }

@@ -16,6 +16,25 @@ export const auditSettings = z.strictObject({
 });
 export type AuditSettings = z.infer<typeof auditSettings>;
 
+const seconds = (least: number, most: number) => z.number().min(least).max(most);
+
+/** When a copy that failed is tried again, and how long tape may take before that is told. */
+export const retrySettings = z
+  .strictObject({
+    /** The wait after the first failure is up to this long; unset = as long as the server says. */
+    firstSeconds: seconds(0.001, 86_400).optional(),
+    /** It grows by so much with each failure, */
+    factor: z.number().min(1).max(10).default(2),
+    /** up to this. */
+    longestSeconds: seconds(0.001, 604_800).default(600),
+    /** A copy that has waited for tape for so long is told as late; it goes on waiting. */
+    tapeHours: count(1, 8760).default(72),
+  })
+  .refine(({ firstSeconds = 0, longestSeconds }) => firstSeconds <= longestSeconds, {
+    path: ['firstSeconds'],
+    message: 'at most longestSeconds: lower it, or raise longestSeconds',
+  });
+
 /** What every store has in the store file, whatever its kind. */
 export const commonSettings = {
   name: z
@@ -29,6 +48,7 @@ export const commonSettings = {
   concurrency: count(1, 64).default(4),
   /** Attempts at one file before it is FAILED. */
   attempts: count(1, 100).default(8),
+  retry: retrySettings.prefault({}),
   /** What stands before a key in the URLs that jobs get; unset = as the kind has it. */
   accessUrlPrefix: z.string().min(1).optional(),
   audit: auditSettings.prefault({}),

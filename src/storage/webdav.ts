@@ -1,11 +1,10 @@
-import { open, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname } from 'node:path/posix';
 import type { Readable } from 'node:stream';
 import { messageOf, SweepbookError } from '../errors.ts';
 import type { Checksums } from './bytes.ts';
 import type { Evidence, Expected, PutOptions, StoreAnswer, StoredFile } from './contract.ts';
-import { changed, unreadable, withSource } from './copy-file.ts';
+import { changed, intoNewFile, unreadable, withSource } from './copy-file.ts';
 import { hashStream } from './hash-stream.ts';
 import { askOverHttp, type HttpAnswer, type HttpAsk } from './http.ts';
 import { readSecret, type Secret } from './secrets.ts';
@@ -148,8 +147,7 @@ export class WebDav {
     const stat = await this.stat(key, options);
     if (!stat?.isFile) throw unreadable(`${name}:${key}`, 'no such file');
     if (stat.sizeBytes !== expected.sizeBytes) throw this.another(key, stat.sizeBytes, expected);
-    const to = await open(target, 'wx', 0o644);
-    try {
+    await intoNewFile(target, async (to) => {
       let bytes = 0;
       const { status } = await this.get(key, stat.sizeBytes, options, async (body, onMoved) => {
         for await (const part of body) {
@@ -159,13 +157,7 @@ export class WebDav {
       });
       if (status !== 200) throw unreadable(`${name}:${key}`, `HTTP ${status}`);
       if (bytes !== expected.sizeBytes) throw this.another(key, bytes, expected);
-      await to.sync();
-    } catch (error) {
-      await rm(target, { force: true }).catch(() => undefined);
-      throw error;
-    } finally {
-      await to.close();
-    }
+    });
   }
 
   private get(

@@ -1,8 +1,7 @@
-import { open, rm } from 'node:fs/promises';
 import { SweepbookError } from '../errors.ts';
 import { hashFile } from './bytes.ts';
 import type { Expected, PutOptions } from './contract.ts';
-import { changed, withSource } from './copy-file.ts';
+import { changed, intoNewFile, withSource } from './copy-file.ts';
 import { positionOf, watched } from './stall-watch.ts';
 import type { XrootdServer } from './xrootd-server.ts';
 import { evidenceOf, failureOf, wordsOf, type XrootdAnswer } from './xrootd-tools.ts';
@@ -85,8 +84,7 @@ export async function copyOut(
 ): Promise<void> {
   const { sizeBytes } = expected;
   if (storedBytes !== sizeBytes) throw another(server, key, storedBytes, expected);
-  const to = await open(target, 'wx', 0o644);
-  try {
+  await intoNewFile(target, async (to) => {
     const answer = await watchedCopy(server, sizeBytes, options, to.fd, (signal) =>
       server.copy([server.urlOf(key), '-'], {
         signal,
@@ -97,13 +95,7 @@ export async function copyOut(
     if (answer.code !== 0) throw whyNotOut(server, target, answer);
     const { size } = await to.stat();
     if (size !== sizeBytes) throw another(server, key, size, expected);
-    await to.sync();
-  } catch (error) {
-    await rm(target, { force: true }).catch(() => undefined);
-    throw error;
-  } finally {
-    await to.close();
-  }
+  });
 }
 
 function whyNotOut(server: XrootdServer, target: string, answer: XrootdAnswer): SweepbookError {

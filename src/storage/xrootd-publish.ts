@@ -3,7 +3,7 @@ import { SweepbookError } from '../errors.ts';
 import type { StoreAnswer } from './contract.ts';
 import { ownerOf } from './incoming.ts';
 import { keyTaken } from './key-taken.ts';
-import { reservationFor, type XrootdServer } from './xrootd-server.ts';
+import type { XrootdServer } from './xrootd-server.ts';
 import { failureOf, isFile, isWholeFile, type XrootdStat } from './xrootd-tools.ts';
 
 /**
@@ -55,7 +55,7 @@ async function isHeld(
 async function reserve(server: XrootdServer, temporary: string, finalKey: string): Promise<void> {
   const { store } = server.tools;
   try {
-    if (await server.create(finalKey, reservationFor(temporary))) return;
+    if (await server.reserve(finalKey, temporary)) return;
   } catch (error) {
     for (let folder = dirname(finalKey); folder !== '.'; folder = dirname(folder)) {
       const { stat } = await server.stat(folder);

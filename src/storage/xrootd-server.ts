@@ -2,15 +2,18 @@ import { badInput, SweepbookError } from '../errors.ts';
 import type { PutOptions } from './contract.ts';
 import { marker } from './incoming.ts';
 import { copyDeadlineMs } from './store-settings.ts';
+import { XrootdReservations } from './xrootd-reserve.ts';
 import type { XrootdSettings } from './xrootd-settings.ts';
 import {
   failureOf,
+  isFile,
   linesOf,
   parseListed,
   parseStat,
   runXrootd,
   saysAbsent,
   serverCodes,
+  XrootdQuestions,
   type ListedEntry,
   type XrootdAnswer,
   type XrootdRun,
@@ -42,12 +45,15 @@ export function faultOf(key: string): string | undefined {
 /** The single questions to an XRootD server; by key, inside the folder of the store. */
 export class XrootdServer {
   readonly tools: XrootdTools;
+  private readonly questions: XrootdQuestions;
+  private readonly reservations = new XrootdReservations(this);
   private readonly root: string;
 
   constructor(readonly settings: XrootdSettings) {
     const { name, url, root, xrdfs, xrdcp, tokenFile, askSeconds } = settings;
     this.root = root;
     this.tools = { store: name, url, xrdfs, xrdcp, tokenFile, askSeconds };
+    this.questions = new XrootdQuestions(this.tools);
   }
 
   pathOf(key: string): string {
@@ -80,7 +86,7 @@ export class XrootdServer {
   }
 
   ask(args: readonly string[], run?: XrootdRun): Promise<XrootdAnswer> {
-    return runXrootd(this.tools, 'xrdfs', args, run);
+    return this.questions.ask(args, run);
   }
 
   copy(args: readonly string[], run: XrootdRun): Promise<XrootdAnswer> {
@@ -173,18 +179,35 @@ export class XrootdServer {
     throw failureOf(this.tools, answer);
   }
 
+  /** Makes small files; those that are asked for at about the same time by one start of the tool. */
+  reserve(key: string, temporary: string): Promise<boolean> {
+    return this.reservations.reserve(key, reservationFor(temporary));
+  }
+
+  copyInto(sources: readonly string[]): Promise<XrootdAnswer> {
+    return this.copy(['--posc', '-r', ...sources, `${this.urlOf('')}/`], {});
+  }
+
+  async smallText(key: string, options: PutOptions = {}): Promise<string | undefined> {
+    const { stat } = await this.stat(key, options);
+    if (!stat) return undefined;
+    return isFile(stat) && stat.sizeBytes === reservationBytes ? this.textOf(key, options) : '';
+  }
+
+  private async textOf(key: string, { signal }: PutOptions): Promise<string> {
+    const answer = await this.ask(['cat', this.pathOf(key)], { signal });
+    if (answer.code === 0 || answer.serverCode === serverCodes.notFound) return answer.stdout;
+    throw failureOf(this.tools, answer);
+  }
+
   /** The temporary key that a name is held for; undefined = what lies there is no reservation. */
   async reservedFor(
     key: string,
     sizeBytes: number,
-    { signal }: PutOptions = {},
+    options: PutOptions = {},
   ): Promise<string | undefined> {
     if (sizeBytes !== reservationBytes) return undefined;
-    const answer = await this.copy([this.urlOf(key), '-'], { signal });
-    if (answer.code !== 0 && answer.serverCode !== serverCodes.notFound) {
-      throw failureOf(this.tools, answer);
-    }
-    return reservation.exec(answer.stdout)?.[1];
+    return reservation.exec(await this.textOf(key, options))?.[1];
   }
 
   /** Removes one file; whether it may be removed is the caller's to know. */

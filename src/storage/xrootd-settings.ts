@@ -17,7 +17,7 @@ export const xrootdSettings = z.strictObject({
     .refine((root) => !root.split('/').some((part) => part === '.' || part === '..'), 'no "."'),
   /** What the server computes itself; none = it has no xrootd.chksum, and only its bytes can confirm. */
   checksum: z.enum(['adler32', 'none']).default('adler32'),
-  /** A file with a bearer token (WLCG), read by the tools at each call. */
+  /** A file with a bearer token (WLCG), read by the tools when they start. */
   tokenFile: z.string().min(1).optional(),
   /** The native tools, if they are not in PATH. */
   xrdfs: z.string().min(1).default('xrdfs'),

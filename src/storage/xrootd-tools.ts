@@ -2,7 +2,8 @@ import { hostname } from 'node:os';
 import type { Readable } from 'node:stream';
 import { SweepbookError } from '../errors.ts';
 import type { Evidence } from './contract.ts';
-import { runTool, type ToolAnswer, type ToolRun } from './run-tool.ts';
+import { runTool, toolEnvironment, type ToolAnswer, type ToolRun } from './run-tool.ts';
+import { lineOf, Sessions } from './xrootd-session.ts';
 
 /** How the native tools are run for one store. */
 export interface XrootdTools {
@@ -49,25 +50,33 @@ export async function runXrootd(
   const argv = [tools[tool], ...(tool === 'xrdfs' ? [tools.url] : []), ...args] as const;
   const askedAt = new Date().toISOString();
   const { deadlineMs = tools.askSeconds * 1000, ...rest } = run;
-  const seconds = String(Math.ceil(deadlineMs / 1000));
   const answer = await runTool(tools.store, {
     ...rest,
     argv,
-    // The tool is to give up by itself first, and to say why.
-    deadlineMs: deadlineMs + 3000,
-    env: {
-      XRD_REQUESTTIMEOUT: seconds,
-      XRD_STREAMTIMEOUT: seconds,
-      XRD_CONNECTIONWINDOW: String(tools.askSeconds),
-      XRD_CONNECTIONRETRY: '1',
-      XRD_TIMEOUTRESOLUTION: '1',
-      // A file called x.meta4 is a file.
-      XRD_METALINKPROCESSING: '0',
-      TZ: 'UTC',
-      ...(tools.tokenFile === undefined ? {} : { BEARER_TOKEN_FILE: tools.tokenFile }),
-      ...run.env,
-    },
+    deadlineMs: deadlineMs + graceMs,
+    env: { ...environmentOf(tools, Math.ceil(deadlineMs / 1000)), ...run.env },
   });
+  return understood(answer, argv, askedAt);
+}
+
+/** The tool is to give up by itself first, and to say why. */
+const graceMs = 3000;
+
+function environmentOf(tools: XrootdTools, seconds: number): Record<string, string> {
+  return {
+    XRD_REQUESTTIMEOUT: String(seconds),
+    XRD_STREAMTIMEOUT: String(seconds),
+    XRD_CONNECTIONWINDOW: String(tools.askSeconds),
+    XRD_CONNECTIONRETRY: '1',
+    XRD_TIMEOUTRESOLUTION: '1',
+    // A file called x.meta4 is a file.
+    XRD_METALINKPROCESSING: '0',
+    TZ: 'UTC',
+    ...(tools.tokenFile === undefined ? {} : { BEARER_TOKEN_FILE: tools.tokenFile }),
+  };
+}
+
+function understood(answer: ToolAnswer, argv: readonly string[], askedAt: string): XrootdAnswer {
   // The server's words end with a null byte.
   const stderr = answer.stderr.replaceAll('\0', '');
   const code = /\[(3\d{3})\]/.exec(stderr)?.[1];
@@ -78,6 +87,70 @@ export async function runXrootd(
     askedAt,
     serverCode: answer.code === 0 || code === undefined ? undefined : Number(code),
   };
+}
+
+/** Questions that may take longer than this get an "xrdfs" of their own. */
+const mostSessionSeconds = 600;
+
+/** Asks by "xrdfs" that stay: the start of one costs more than a hundred questions. */
+export class XrootdQuestions {
+  private readonly sessions = new Map<number, Sessions>();
+
+  constructor(private readonly tools: XrootdTools) {}
+
+  async ask(args: readonly string[], run: XrootdRun = {}): Promise<XrootdAnswer> {
+    const line = run.onOutput ? undefined : lineOf(args);
+    const { askSeconds } = this.tools;
+    const { deadlineMs = askSeconds * 1000, signal } = run;
+    if (line === undefined || deadlineMs > mostSessionSeconds * 1000) {
+      return runXrootd(this.tools, 'xrdfs', args, run);
+    }
+    const askedAt = new Date().toISOString();
+    signal?.throwIfAborted();
+    // Two sorts of them: how long a request may take is told to the tool when it starts.
+    const seconds = deadlineMs > askSeconds * 1000 ? mostSessionSeconds : askSeconds;
+    const end = await this.sessionsOf(seconds).ask(line, {
+      deadlineMs: deadlineMs + graceMs,
+      signal,
+    });
+    signal?.throwIfAborted();
+    // Of a move that broke off nobody knows whether it was done.
+    if (end === undefined || (end === 'broken' && args[0] !== 'mv')) {
+      return runXrootd(this.tools, 'xrdfs', args, run);
+    }
+    const { store, url, xrdfs } = this.tools;
+    if (typeof end === 'string') {
+      const why =
+        end === 'late' ? `said nothing for ${Math.ceil(deadlineMs / 1000)} s` : 'broke off';
+      throw new SweepbookError(
+        'STORE_UNAVAILABLE',
+        `store ${store}: ${xrdfs} ${why}: is the store reachable?`,
+        { store, program: xrdfs },
+      );
+    }
+    // Whatever it cannot do it says there, and it is known to have come to the end of what it said.
+    const code = end.stderr === '' ? 0 : 1;
+    return understood({ ...end, code, isCut: false }, [xrdfs, url, ...args], askedAt);
+  }
+
+  private sessionsOf(seconds: number): Sessions {
+    const known = this.sessions.get(seconds);
+    if (known) return known;
+    const { url, xrdfs } = this.tools;
+    const made = new Sessions({
+      argv: [xrdfs, url],
+      env: {
+        ...toolEnvironment(),
+        ...environmentOf(this.tools, seconds),
+        // Its line editor is to echo what it gets, long lines too, whatever a file in HOME wants of it.
+        INPUTRC: '/dev/null',
+        TERM: 'dumb',
+        COLUMNS: '32000',
+      },
+    });
+    this.sessions.set(seconds, made);
+    return made;
+  }
 }
 
 /** The server says that nothing is there; a file where a folder would have to be comes as a plain error of its disk. */

@@ -2,7 +2,8 @@ import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
 import { messageOf, SweepbookError } from '../errors.ts';
 import { lookAt } from '../imports/follow-look.ts';
-import { claimRule, endLook, type RuleClaim } from '../imports/follow.service.ts';
+import type { RuleClaim } from '../imports/follow-rule.ts';
+import { claimRule, endLook } from '../imports/follow.service.ts';
 import type { ImportSettings } from '../storage/import-sources.ts';
 import type { WorkerLog } from './log.ts';
 

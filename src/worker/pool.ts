@@ -8,17 +8,13 @@ import {
   renewPoolCopies,
   type PoolClaim,
 } from '../pools/copies.service.ts';
-import {
-  claimEvictions,
-  evictionIsMine,
-  keepLimit,
-  recordEvicted,
-} from '../pools/evictions.service.ts';
+import { claimEvictions, keepLimit } from '../pools/evictions.service.ts';
 import { listPools, poolsHere, preparePoolOnce, type PoolRow } from '../pools/pools.service.ts';
 import type { Evidence } from '../storage/contract.ts';
 import type { OpenStores } from '../storage/open.ts';
-import { bringIntoPool, removeFromPool } from '../storage/pool-volume.ts';
+import { bringIntoPool } from '../storage/pool-volume.ts';
 import { deadlineMs, inTime } from './check.ts';
+import { removeEvicted, settleLeftAside } from './evicting.ts';
 import { LeasedWork, stopped } from './leased-work.ts';
 import type { WorkerLog } from './log.ts';
 
@@ -41,6 +37,8 @@ interface InHand {
 }
 
 const mostEvictions = 200;
+/** How often it is looked for what died between two steps of an eviction. */
+const settleMs = 60_000;
 
 /**
  * Brings copies into the pools that this host has mounted, and removes what makes room. Its work is in the tables: a
@@ -50,6 +48,7 @@ export class PoolWorker {
   private readonly o: PoolOptions;
   private readonly leased: LeasedWork<InHand>;
   private readonly told = new Set<string>();
+  private readonly settledAt = new Map<number, number>();
 
   constructor(options: PoolOptions) {
     this.o = options;
@@ -164,26 +163,17 @@ export class PoolWorker {
     const { db, log, name, leaseSeconds, onChange } = this.o;
     const claimedAt = performance.now();
     const due = await claimEvictions(db, pool.id, name, leaseSeconds, mostEvictions);
-    const gone = [];
-    let seen = 0;
-    for (const item of due) {
-      // Late, somebody else has it, and the file may be there anew.
-      if (!evictionIsMine(claimedAt, leaseSeconds)) break;
-      seen++;
-      try {
-        await removeFromPool(pool, item.path);
-        gone.push(item);
-      } catch (error) {
-        // Tried again when its lease is over.
-        log.warn({ path: item.path, error: messageOf(error) }, 'pool: will be removed later');
-      }
+    const evicting = { db, log, pool, name, leaseSeconds };
+    if (Date.now() - (this.settledAt.get(pool.id) ?? 0) > settleMs) {
+      this.settledAt.set(pool.id, Date.now());
+      await settleLeftAside(evicting);
     }
-    const left = due.slice(seen);
-    await recordEvicted(db, pool.id, name, gone, left);
-    if (gone.length > 0) {
-      log.info({ pool: pool.name, count: gone.length }, 'pool: copies made room');
+    if (due.length === 0) return 0;
+    const { gone, left } = await removeEvicted(evicting, due, claimedAt);
+    if (gone > 0) {
+      log.info({ pool: pool.name, count: gone }, 'pool: copies made room');
       onChange();
     }
-    return gone.length + left.length;
+    return gone + left;
   }
 }

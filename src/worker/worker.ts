@@ -155,7 +155,8 @@ export class Worker {
   /** A new store is noticed within seconds; asking at each look would cost more than the looks. */
   private async stores(): Promise<MassStoreRow[]> {
     if (Date.now() - this.storesAt > storesMs) {
-      this.knownStores = await listMassStores(this.o.db);
+      // One that left the store file is kept for what it holds.
+      this.knownStores = (await listMassStores(this.o.db)).filter((row) => row.isConfigured);
       this.storesAt = Date.now();
     }
     return this.knownStores;
@@ -216,7 +217,7 @@ export class Worker {
     const stores = new Map((await this.stores()).map((row) => [row.id, row]));
     return copies.flatMap(({ storeId, key }) => {
       const row = stores.get(storeId);
-      return row?.isConfigured ? [{ store: this.o.stores.of(row), key }] : [];
+      return row ? [{ store: this.o.stores.of(row), key }] : [];
     });
   }
 

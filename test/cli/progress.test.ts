@@ -45,8 +45,8 @@ test('the bar and the lines beside it do not disturb each other', async () => {
   const paths = Array.from({ length: 5 }, (_, at) => join(folder, `${at}.root`));
   for (const path of paths) await makeFile(path, path, 8_000_000);
   const token = await server.tokenOf('operator', 'OPERATOR');
-  const sent = await onTerminal(70, ['sweep', ...paths, '--dataset', 'on-terminal'], token);
-  expect(sent).toMatch(/backing up \[[#-]{24}\] .* of 40\.0 MB/);
+  const sent = await onTerminal(56, ['sweep', ...paths, '--dataset', 'on-terminal'], token);
+  expect(sent).toMatch(/backing up \[[#-]{15}\] .* of 40\.0 MB/);
   // Nothing but "empty this line" moves the cursor or changes the terminal.
   // eslint-disable-next-line no-control-regex
   expect(sent.replaceAll('\u001b[K', '')).not.toMatch(/\u001b/);

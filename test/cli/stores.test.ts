@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readStoreFile } from '../../src/storage/store-file.ts';
-import { makeFile } from '../support/files.ts';
+import { makeFile, registerMerged } from '../support/files.ts';
 import { runProgram } from '../support/program.ts';
+import { mutate } from '../support/scene.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
+import { until } from '../support/until.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'sweepbook-stores-'));
 const storeFile = join(folder, 'stores.yaml');
@@ -16,7 +18,8 @@ beforeAll(async () => {
     storeFile,
     `stores:
   - { name: near, kind: directory, root: ${folder}/near, default: true }
-  - { name: far, kind: directory, root: ${folder}/far, concurrency: 2 }
+  - { name: far, kind: directory, root: ${folder}/far, concurrency: 2, attempts: 5,
+      retry: { firstSeconds: 3600, longestSeconds: 7200, factor: 1.5, tapeHours: 12 } }
 policies: [{ stores: [far, near] }]
 `,
   );
@@ -74,11 +77,52 @@ test('a store is tested, and each answer is told', async () => {
   const lines = end.stdout.trimEnd().split('\n');
   expect(lines[0]).toMatch(/^far is up: /);
   expect(lines[1]).toMatch(/^self-test from \S+ passed .*; confirms with READ_BACK$/);
-  expect(lines.slice(2)).toHaveLength(5);
-  for (const line of lines.slice(2)) expect(line).toMatch(/^ {2}right {2}/);
+  expect(lines[2]).toBe(
+    'attempts: 5, 3600 s to 7200 s, 1.5 times as long each time; tape is late after 12 h',
+  );
+  expect(lines.slice(3)).toHaveLength(5);
+  for (const line of lines.slice(3)) expect(line).toMatch(/^ {2}right {2}/);
   const list = await run('store', 'list');
   expect(list.stdout).toMatch(/near \(default\) +directory +local +up +READ_BACK/);
   expect(await run('store', 'check', 'none')).toMatchObject({ code: 4 });
+});
+
+test('a store tries again when it says, not when the server does', async () => {
+  const made = await makeFile(join(folder, 'gone.root'), 'gone');
+  await registerMerged(server.operator, [{ ...made, lfn: '/two/gone.root' }]);
+  rmSync(made.path);
+  await mutate(
+    server.operator,
+    'requestBackup',
+    { lfns: ['/two/gone.root'], store: 'far' },
+    'results { lfn }',
+  );
+  const wait = async () =>
+    (
+      await server.database.sql<{ seconds: number }>(
+        `select extract(epoch from next_attempt_at - now())::float as seconds from backup_records
+         where last_error_code = 'SOURCE_UNREADABLE' and failure_count = 1`,
+      )
+    )[0]?.seconds;
+  await until('it has failed once', async () => (await wait()) !== undefined);
+  expect(await wait()).toBeGreaterThan(300);
+});
+
+test('a store that left the store file is told, with what depends on it', async () => {
+  await server.database.sql(`update mass_stores set is_configured = false where name = 'far'`);
+  const list = await run('store', 'list');
+  expect(list.stdout).toMatch(
+    /far +directory +local +not in the store file +READ_BACK .* 2 +1 +5, /,
+  );
+  const refused = await run('backup', 'one.root', '--lfn-prefix', '/two', '--store', 'far');
+  expect(refused).toMatchObject({ code: 4, stderr: expect.stringContaining('put it back') });
+  const ready = (await (await fetch(`${server.address}/readyz`)).json()) as { checks: object[] };
+  expect(ready.checks).toContainEqual({
+    name: 'store file',
+    isOk: true,
+    detail: expect.stringContaining('does not have far: put them back'),
+  });
+  await server.database.sql(`update mass_stores set is_configured = true where name = 'far'`);
 });
 
 test('a store that is not there has not passed', async () => {

@@ -98,6 +98,7 @@ const good: Record<string, unknown> = {
   lfn: '/merged/safe',
   lfns: ['/merged/safe'],
   massStore: 'hpss',
+  mirror: 'hostile-mirror',
   name: 'hostile',
   olderThanSeconds: 0,
   outputLfn: '/merged/1',

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { checkInvariants } from '../support/check-invariants.ts';
 import { mutate, refusalOf } from '../support/scene.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
@@ -132,6 +133,25 @@ test('an importer ends his own rule; nobody ends that of another', async () => {
   expect(await followed()).toEqual([]);
 });
 
+/** The container here, and what it says of the one there. */
+async function listed(wanted: { here: number; of: number | null; names: string[] }): Promise<void> {
+  await until(JSON.stringify(wanted), async () => {
+    const { container } = await site.anonymous.call<{
+      container: {
+        origin: { site: string; hereCount: number; memberCount: number | null };
+        datasets: { nodes: { name: string }[] };
+      } | null;
+    }>(`{ container(name: "analysis") { datasets { nodes { name } }
+      origin { site container hereCount memberCount } } }`);
+    const now = container && {
+      here: container.origin.hereCount,
+      of: container.origin.memberCount,
+      names: container.datasets.nodes.map((dataset) => dataset.name),
+    };
+    return JSON.stringify(now) === JSON.stringify(wanted);
+  });
+}
+
 test('a container is followed: who comes is imported, who leaves or turns bad is known here, also what happened while the site was cut off', async () => {
   const { operator } = producer;
   await Promise.all(
@@ -165,6 +185,7 @@ test('a container is followed: who comes is imported, who leaves or turns bad is
       return JSON.stringify(now) === JSON.stringify(wanted);
     });
   await become({ 'member-a': well, 'member-c': well });
+  await listed({ here: 2, of: 2, names: ['member-a', 'member-c'] });
 
   gate.isShut = true;
   await until('it is seen to be away', async () => {
@@ -182,6 +203,7 @@ test('a container is followed: who comes is imported, who leaves or turns bad is
     'member-c': well,
   });
   expect(await seen('member-a')).toBe('seen');
+  await listed({ here: 2, of: 2, names: ['member-b', 'member-c'] });
 
   // Who is bad has left by itself, and nobody is told its name but who asks for it.
   await mutate(operator, 'markDatasetBad', { dataset: 'member-c', reason: 'noise' });
@@ -191,6 +213,64 @@ test('a container is followed: who comes is imported, who leaves or turns bad is
     'member-b': well,
     'member-c': ['ENTERED', true, null, 'noise', true],
   });
+  await listed({ here: 3, of: 3, names: ['member-a', 'member-b'] });
   await mutate(operator, 'clearDatasetBad', { dataset: 'member-c', reason: 'no noise' });
   await become({ 'member-a': well, 'member-b': well, 'member-c': well });
+  await listed({ here: 3, of: 3, names: ['member-a', 'member-b', 'member-c'] });
+
+  // Its history here has no more lines than there: what was bad left and came back by its mark.
+  const lines = await site.database.sql(
+    'select kind, reason, added_count, removed_count from container_changes order by event_id',
+  );
+  expect(lines.map((line) => Object.values(line).join(' '))).toEqual([
+    'ADDED listed at SLAC 2 0',
+    'REMOVED at SLAC: superseded by b 0 1',
+    'ADDED listed at SLAC 1 0',
+    'MARKED_BAD at SLAC: noise 0 1',
+    'ADDED listed at SLAC 1 0',
+    'CLEARED good again at SLAC 1 0',
+  ]);
+});
+
+test('what is not here is not listed, and only counted; nobody changes a mirror by hand while its rule stands', async () => {
+  const importer = await site.as('importer', 'IMPORTER');
+  const { operator } = site;
+  await closedDataset(producer.operator, 'member-x', { fileCount: 1, firstRun: 500 });
+  await mutate(operator, 'createDataset', { name: 'member-x', kind: 'USER' });
+  await mutate(producer.operator, 'addToContainer', {
+    container: 'analysis',
+    datasets: ['member-x'],
+  });
+  await listed({ here: 3, of: 4, names: ['member-a', 'member-b', 'member-c'] });
+
+  const byHand = { container: 'analysis', datasets: ['skim-1'], reason: 'mine' };
+  const out = { ...byHand, datasets: ['member-a'] };
+  const refusal = { code: 'ILLEGAL_TRANSITION' };
+  expect(await refusalOf(mutate(operator, 'addToContainer', byHand))).toMatchObject(refusal);
+  expect(await refusalOf(mutate(operator, 'removeFromContainer', out))).toMatchObject(refusal);
+  await mutate(operator, 'createContainer', { name: 'ours' });
+  const taken = (mirror?: string) =>
+    refusalOf(
+      mutate(importer, 'createFollowRule', {
+        site: 'SLAC',
+        filter: { container: 'analysis' },
+        mirror,
+      }),
+    );
+  expect(await taken()).toMatchObject({ code: 'DUPLICATE', facts: { container: 'analysis' } });
+  expect(await taken('ours')).toMatchObject({ code: 'DUPLICATE', facts: { container: 'ours' } });
+  expect(await checkInvariants(site.database.url)).toEqual([]);
+
+  // Its owner’s, when the rule has ended; and as it was told there, when it is followed again.
+  const { followRules } = await importer.call<{ followRules: { nodes: { id: string }[] } }>(
+    '{ followRules { nodes { id } } }',
+  );
+  await importer.call('mutation ($id: ID!) { deleteFollowRule(id: $id) { changed } }', {
+    id: followRules.nodes[0]?.id,
+  });
+  await mutate(importer, 'addToContainer', byHand);
+  await mutate(importer, 'removeFromContainer', out);
+  await listed({ here: 3, of: null, names: ['member-b', 'member-c', 'skim-1'] });
+  await mutate(importer, 'createFollowRule', { site: 'SLAC', filter: { container: 'analysis' } });
+  await listed({ here: 3, of: 4, names: ['member-a', 'member-b', 'member-c'] });
 });

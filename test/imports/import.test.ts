@@ -136,10 +136,10 @@ test('a dataset goes from site to site with its files, runs and verdicts, and is
   );
   expect(await seen('whole')).toBeUndefined();
   const dqm = await site.as('dqm', 'DQM');
-  const hidden = await dqm.call<{ files: { nodes: unknown[] }; runs: { nodes: unknown[] } }>(
-    '{ files { nodes { lfn } } runs { nodes { number } } }',
+  const hidden = await dqm.call(
+    '{ files { nodes { lfn } } runs { nodes { number } } totals(by: [STATUS]) { status fileCount } }',
   );
-  expect(hidden).toEqual({ files: { nodes: [] }, runs: { nodes: [] } });
+  expect(hidden).toEqual({ files: { nodes: [] }, runs: { nodes: [] }, totals: [] });
   open();
 
   await untilImport(site.operator, number, 'ENTERED');

@@ -1,6 +1,7 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { startFront, type Front } from '../clients/proxy.ts';
 import { checkInvariants } from '../support/check-invariants.ts';
@@ -134,15 +135,19 @@ test('on the command line: export to a file, a dry run, import, follow, cancel',
   };
   site = await startServe(environment);
   const here = { SWEEPBOOK_URL: site.address, SWEEPBOOK_HOME: environment['SWEEPBOOK_HOME'] ?? '' };
-  const manifest = join(folder, 'by-hand.jsonl');
-  const exported = await runProgram(['export', 'by-hand', '--output', manifest], {
+  const packed = join(folder, 'by-hand.jsonl.gz');
+  const exported = await runProgram(['export', 'by-hand', '--output', packed], {
     SWEEPBOOK_URL: producer.address,
     SWEEPBOOK_HOME: folder,
   });
   expect(exported, exported.stderr).toMatchObject({
     code: 0,
-    stdout: `wrote ${manifest} (2 files)\n`,
+    stdout: `wrote ${packed} (2 files)\n`,
   });
+  // Packed as its name says, and taken so whatever it is called.
+  expect(gunzipSync(readFileSync(packed)).toString()).toContain('{"end":');
+  const manifest = join(folder, 'by-hand.jsonl');
+  renameSync(packed, manifest);
   const dry = await runProgram(['import', manifest, '--dry-run'], here);
   expect(dry).toMatchObject({
     code: 0,
@@ -162,9 +167,12 @@ test('on the command line: export to a file, a dry run, import, follow, cancel',
   const followed = await runProgram(['import', 'follow', 'SLAC', '--names', 'none-*'], here);
   expect(followed, followed.stderr).toMatchObject({ code: 0, stdout: 'rule 1 follows SLAC\n' });
   const member = await runProgram(['import', 'follow', 'SLAC', '--container', 'none'], here);
-  expect(member, member.stderr).toMatchObject({ code: 0, stdout: 'rule 2 follows SLAC\n' });
+  expect(member, member.stderr).toMatchObject({
+    code: 0,
+    stdout: 'rule 2 follows SLAC: its container is kept here as none\n',
+  });
   const rules = await runProgram(['import', 'rules'], here);
-  expect(rules.stdout).toContain('{"container":"none"}');
+  expect(rules.stdout).toContain('container none');
   const found = await runProgram(['import', 'rules', '--datasets', '1', '--json'], here);
   expect(found, found.stderr).toMatchObject({ code: 0, stdout: '[]\n' });
   const late = await runProgram(['import', 'retry', number], here);

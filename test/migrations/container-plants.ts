@@ -1,6 +1,6 @@
 import { container, dataset, run } from './world.ts';
 
-const last = '(select max(event_id) from container_changes)';
+const last = `(select max(event_id) from container_changes where container_id = ${container('list')})`;
 const standing = (name: string) => `dataset_id = ${dataset(name)} and removed_id is null`;
 
 /** What is planted among the containers, and what the checker must say of it. */

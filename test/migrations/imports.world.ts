@@ -1,6 +1,7 @@
 /** By the name of its dataset here. */
 const imported = (name: string) => `(select id from imports where dataset_name = '${name}')`;
 const dataset = (name: string) => `(select id from datasets where name = '${name}')`;
+const mirror = `(select id from containers where name = 'mirror')`;
 const file = (lfn: string) => `(select id from files where lfn = '${lfn}')`;
 const registered = (lfn: string, events: number) => `
   insert into files (lfn, kind, site_id, size_bytes, adler32, sha256, event_count)
@@ -44,6 +45,13 @@ export const importSteps: readonly string[] = [
      where lfn = '/import/3';`,
   received(104, 'called-off-import', { '/import/4': 53 }),
   `update imports set status = 'CANCELLED' where id = 104;`,
+  `insert into follow_rules (site, filter, store_id, mirror)
+   select 'FOREIGN', '{"container": "there"}', min(id), 'mirror' from mass_stores;
+   insert into followed_datasets (rule_id, name, import_id) select id, 'imported', 101 from follow_rules;
+   insert into containers (name, owner) values ('mirror', 'ida');
+   insert into mirrored_containers select ${mirror}, 'FOREIGN', 'there', id, now() from follow_rules;
+   select set_config('sweepbook.mirror_rule', id::text, true) from follow_rules;
+   insert into container_datasets values (${mirror}, ${dataset('imported')});`,
 ];
 
 const eventOf = (id: number) => `(facts ->> 'importId')::bigint = ${id} and kind = 'IMPORT_STATUS'`;
@@ -78,6 +86,10 @@ export const importPlants: Readonly<Record<string, readonly [string, RegExp]>> =
     `update import_files set is_brought = false where lfn = '/import/1';
      update imports set status = 'CANCELLED' where id = 102`,
     /^imports: the copy of file \d+ waits for an import, and none is under way$/,
+  ],
+  'a mirror that lists what its rule has not brought': [
+    `update followed_datasets set import_id = 103`,
+    /^imports: container \d+ mirrors that of FOREIGN, and lists dataset \d+, which rule \d+ has not brought$/,
   ],
   'a file that is said to be safe': [
     `update import_files set file_id = ${file('/import/1')} where lfn = '/merged/safe'`,
@@ -119,6 +131,11 @@ export const importAttacks: Readonly<Record<string, string>> = {
     insert into imports select 105, 'RUNNING', dataset_name, source_site, origin, manifest_sha256, signed_by, store_id, file_count,
       size_bytes, event_count, run_count from imports where id = 103`,
   'changes where it comes from': `update imports set origin = '{"site": "another"}' where id = ${imported('imported')}`,
+  'puts something into a mirror': `insert into container_datasets values (${mirror}, ${dataset('closed')})`,
+  'takes something out of a mirror': `select set_config('sweepbook.reason', 'mine', true);
+    delete from container_datasets where container_id = ${mirror}`,
+  'changes where a mirror is from': `update mirrored_containers set site = 'another'`,
+  'makes a mirror one of ours': `delete from mirrored_containers`,
   'deletes an import': 'delete from imports where id = 104',
   'deletes a file of an import': `delete from import_files where import_id = 104`,
   'deletes a run of an import': `delete from import_runs where import_id = 104`,

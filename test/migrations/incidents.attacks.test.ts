@@ -17,6 +17,14 @@ refuseAll('incidents: what was reported stays, and nothing is hit without a repo
       .crashed('d3')
       .replace(/update replicas[^;]*;/, "update replicas set status = 'LOST' where false;") +
     `update replicas set status = 'STAGING' where id = ${replica('/merged/there')}`,
+  'reports a copy of another file': w
+    .crashed('d3')
+    .replace('file_id, id,', `${file('/merged/new')}, id,`),
+  'reports more than is lost': `${w.crashed('d3')}
+    insert into incident_items (incident_id, ordinal, file_id, replica_id, finding, is_lost, is_unbacked)
+    select ${incident('d3')}, 9, file_id, id, 'SAFE', false, false from replicas
+    where volume_id = ${w.volume('d1')} and status = 'AVAILABLE' limit 1`,
+  'says how many copies it lost': `update incidents set replica_count = 0 where id = ${d1}`,
   'adds an item to an incident': `insert into incident_items (incident_id, ordinal, file_id, replica_id, finding, is_lost, is_unbacked)
     values (${d1}, 9, ${file('/merged/there')}, ${replica('/merged/there')}, 'LOST', true, false)`,
   'adds a dataset to an incident': `insert into incident_datasets values (${d1}, ${dataset('untouched')}, 1, 1, 1, 0, 1, 0)`,

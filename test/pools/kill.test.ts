@@ -1,8 +1,10 @@
 import {
   copyFileSync,
+  existsSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -14,6 +16,8 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { readConfig } from '../../src/config.ts';
 import { openSweepbook, type RunningSweepbook } from '../../src/main.ts';
+import { poolsHere } from '../../src/pools/pools.service.ts';
+import { removeEvicted, settleLeftAside } from '../../src/worker/evicting.ts';
 import { makeFile, registerMerged } from '../support/files.ts';
 import { startProgram, type RunningProgram } from '../support/program.ts';
 import { mutate } from '../support/scene.ts';
@@ -218,3 +222,30 @@ test('a worker dies by kill -9 amid copies and an eviction: nothing is told that
     expect(stageRequests.nodes).toContainEqual({ id, progress: { state: 'ONLINE' } });
   }
 }, 60_000);
+
+/** Frozen amid an eviction for longer than its lease: others have evicted, and brought the file anew. */
+test('a worker that wakes up late hurts no later copy, wherever it was frozen, and if it dies then', async () => {
+  const db = server.database.db.fork();
+  const [place] = await poolsHere(db);
+  const [copy] = await server.database.sql<{ id: number; path: string }>(
+    `select c.id, c.path from pool_copies c join files f on f.id = c.file_id where f.lfn = $1`,
+    [lfnOf('old')],
+  );
+  if (!place || !copy) throw new Error('no copy in a pool');
+  const log = pino({ level: 'silent' });
+  const frozen = { db, log, pool: place, name: 'frozen', leaseSeconds: 60 };
+  const claimed = { copyId: copy.id, attempt: 3, path: copy.path };
+  expect(await removeEvicted(frozen, [claimed], performance.now())).toEqual({ gone: 0, left: 0 });
+  const isWhole = () => readFileSync(copy.path).equals(readFileSync(join(folder, 'disk', 'old')));
+  expect(isWhole()).toBe(true);
+  // Killed when it had taken the file off its name.
+  const aside = join(pool, '.evicting', `p${copy.id}.a3`);
+  renameSync(copy.path, aside);
+  await settleLeftAside(frozen);
+  expect(isWhole()).toBe(true);
+  // What it took off was the old one, and the new one is there.
+  writeFileSync(aside, 'old');
+  await settleLeftAside(frozen);
+  expect(isWhole()).toBe(true);
+  expect(existsSync(aside)).toBe(false);
+});

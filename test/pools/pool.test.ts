@@ -328,8 +328,14 @@ test('what the tape store refuses or forgets is asked for again, and given up in
   await reaches(request.number, { recalling: 1 });
   // It says nothing of this file, time and again.
   site.state.lies = { staged: () => [] };
-  await server.database.sql(`update pool_copies set look_count = 20, next_look_at = now()
-    where status = 'RECALLING'`);
+  const looked = (more: string) =>
+    server.database.sql<{ n: number }>(
+      `update pool_copies set next_look_at = now()${more} where status = 'RECALLING' returning silent_looks as n`,
+    );
+  // It waited for long before: that is not counted against it.
+  await looked(', look_count = 50');
+  await until('it is waited for', async () => (await looked(''))[0]?.n === 2);
+  await looked(', silent_looks = 20');
   const recalls = () => site.asked.filter((line) => line === 'POST /api/v1/stage').length;
   const before = recalls();
   await until('it is asked anew', () => recalls() > before);

@@ -112,6 +112,8 @@ test('a mess is told in order, with what to do', async () => {
     'direct',
     'due',
     'down',
+    'to-tape',
+    'late-tape',
     'swept1',
     'swept2',
     'plain',
@@ -122,6 +124,16 @@ test('a mess is told in order, with what to do', async () => {
   await backup('/mess/changed', failed('SOURCE_CHANGED', 'size 5'));
   await backup('/mess/silent', claimed('-1 minute'));
   await backup('/mess/copying', claimed('1 hour'));
+  for (const [name, since] of [
+    ['to-tape', '2 days'],
+    ['late-tape', '4 days'],
+  ] as const) {
+    await backup(`/mess/${name}`, claimed('1 hour'));
+    await server.database
+      .sql(`update backup_records set status = 'COPIED', answered_attempt = attempt,
+      store_key = file_id, copied_at = now(), worker = null, lease_until = null, next_look_at = now(),
+      awaits_tape_since = now() - interval '${since}' where file_id = ${fileId(`/mess/${name}`)}`);
+  }
   await backup(
     '/mess/later',
     `next_attempt_at = now() + interval '1 hour', failure_count = 2, last_error_code = 'STORE_UNAVAILABLE', last_error = 'EIO'`,
@@ -204,6 +216,8 @@ test('a mess is told in order, with what to do', async () => {
   expect(Object.fromEntries(stuck.waitingBackups.map((row) => [row.reason, row]))).toMatchObject({
     WORKER_SILENT: { count: 1, exampleLfn: '/mess/silent' },
     COPYING: { count: 1, exampleLfn: '/mess/copying' },
+    AWAITS_TAPE: { count: 1, exampleLfn: '/mess/to-tape' },
+    TAPE_LATE: { count: 1, exampleLfn: '/mess/late-tape' },
     NEXT_ATTEMPT: {
       count: 1,
       exampleLfn: '/mess/later',
@@ -219,7 +233,7 @@ test('a mess is told in order, with what to do', async () => {
     NO_WORKER: { count: 1, exampleLfn: '/mess/due', nextAttemptAt: null },
     STORE_DOWN: { count: 1, exampleLfn: '/mess/down', store: 'tape' },
   });
-  expect(stuck.waitingBackups).toHaveLength(7);
+  expect(stuck.waitingBackups).toHaveLength(9);
   expect(stuck.datasets.nodes.map((row) => [row.dataset.name, row.trouble])).toEqual([
     ['empty', 'EMPTY'],
     ['unswept', 'NOT_BACKED_UP'],
@@ -329,7 +343,7 @@ test('totals on the command line', async () => {
   const end = await cli('totals', '--by', 'site,status', '--kind', 'MERGED_FILE');
   expect(end.code).toBe(0);
   expect(end.stdout).toMatch(
-    /^SITE +STATUS +FILES +EVENTS +GB\nlocal +BACKED_UP +2 +20 +0\.000\nlocal +PUBLISHED +1 +10 +0\.000\nlocal +REGISTERED +14 +140 +0\.000\ntotal +- +17 +170 +0\.000\n$/,
+    /^SITE +STATUS +FILES +EVENTS +GB\nlocal +BACKED_UP +2 +20 +0\.000\nlocal +PUBLISHED +1 +10 +0\.000\nlocal +REGISTERED +16 +160 +0\.000\ntotal +- +19 +190 +0\.000\n$/,
   );
   const [line] = (await cli('totals', '--by', 'store', '--json')).stdout.trim().split('\n');
   expect(JSON.parse(line ?? '')).toMatchObject({ store: 'default', fileCount: 3 });

@@ -25,7 +25,9 @@ describe('alone', () => {
     expect(buckets.take('b', 10)).toBe(0);
     now = 1500;
     expect(buckets.take('a', 3)).toBe(0);
-    expect(buckets.wait('a')).toBe(0.5);
+    expect(buckets.take('a', 1)).toBe(0.5);
+    buckets.give('a', 4);
+    expect(buckets.take('a', 4)).toBe(0);
     now = 1_000_000;
     expect(buckets.take('a', 11)).toBe(0);
     expect(buckets.take('a', 10)).toBe(5);

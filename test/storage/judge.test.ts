@@ -77,4 +77,5 @@ test('waits grow, differ, and stay below their bound', () => {
   expect(at(30, 1)).toBe(5000);
   expect(at(1000, 1)).toBe(5000);
   expect(at(5, 0.2)).not.toBe(at(5, 0.8));
+  expect(nextDelayMs(3, { baseMs: 100, maxMs: 5000, factor: 1.5, random: () => 1 })).toBe(225);
 });

@@ -79,6 +79,16 @@ test.each([
     all.replace('store/, confirm', 'store/, checksum: none, confirm'),
     /door cannot give COPIED: .* gives READ_BACK$/,
   ],
+  [
+    'a first wait beyond the longest',
+    all.replace('kind: xrootd', 'kind: xrootd\n    retry: { firstSeconds: 900 }'),
+    /retry\.firstSeconds: at most longestSeconds: lower it, .* \(it is 900\)/,
+  ],
+  [
+    'waits that shrink',
+    all.replace('kind: xrootd', 'kind: xrootd\n    retry: { factor: 0.5 }'),
+    /retry\.factor: .*>=1 \(it is 0\.5\)/,
+  ],
   ['two of one name', all.replace('name: pool', 'name: disk'), /two stores are called disk/],
   ['no YAML', 'stores: [', /store file/],
 ])('%s is refused, and told', (_what, text, why) => {

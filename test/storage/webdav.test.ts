@@ -1,16 +1,6 @@
-import { execFileSync } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { askAndJudge } from '../../src/storage/judge.ts';
 import { selfTest } from '../../src/storage/self-test.ts';
@@ -34,42 +24,18 @@ afterAll(async () => {
 const storeAt = (root: string, more: object = {}) =>
   new WebDavStore(webdavSettings.parse({ name: 'door', kind: 'webdav', root, ...more }));
 
-const ownedByServer = (path: string) => {
-  if (process.getuid?.() === 0) execFileSync('chown', ['-R', 'xrootd:', path]);
-};
-
 async function openDoor(): Promise<StoreUnderTest> {
   const server = await startedXrootd();
   const store = storeAt(`${server.door}/store/mass`);
   await store.prepare();
-  const at = (key: string) => server.path(`mass/${key}`);
-  let seconds = 0;
-  const write = (key: string, bytes: Buffer) => {
-    mkdirSync(dirname(at(key)), { recursive: true });
-    writeFileSync(at(key), bytes);
-    // Its checksums are kept by time in whole seconds.
-    const later = new Date(Date.now() + ++seconds * 2000);
-    utimesSync(at(key), later, later);
-    ownedByServer(dirname(at(key)));
-  };
+  const backDoor = server.massBackDoor();
+  const { write, read } = backDoor;
   return {
     store,
-    backDoor: {
-      write,
-      remove: (key) => rmSync(at(key)),
-      unmount: async () => {
-        renameSync(server.path('mass'), server.path('away'));
-        mkdirSync(server.path('mass'));
-        ownedByServer(server.path('mass'));
-        return () => {
-          rmSync(server.path('mass'), { recursive: true });
-          renameSync(server.path('away'), server.path('mass'));
-        };
-      },
-    },
+    backDoor,
     halfPublished: [
       ['nothing done', () => undefined],
-      ['the same file is there', (from, to) => write(to, readFileSync(at(from)))],
+      ['the same file is there', (from, to) => write(to, read(from))],
     ],
     refusedNames: [
       ' two  spaces ',

@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
@@ -6,14 +5,13 @@ import {
   mkdirSync,
   mkdtempSync,
   readFileSync,
-  renameSync,
   rmSync,
   statSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { judge } from '../../src/storage/judge.ts';
 import { XrootdStore } from '../../src/storage/xrootd.ts';
@@ -49,39 +47,15 @@ async function openStore(server: XrootdForTests, root = '/store/mass'): Promise<
   return store;
 }
 
-const ownedByServer = (path: string) => {
-  if (process.getuid?.() === 0) execFileSync('chown', ['-R', 'xrootd:', path]);
-};
-
 if (isHere) {
   const openPool = async (): Promise<StoreUnderTest> => {
     const server = await startedXrootd();
     const store = await openStore(server);
-    const at = (key: string) => server.path(`mass/${key}`);
-    let seconds = 0;
-    const write = (key: string, bytes: Buffer) => {
-      mkdirSync(dirname(at(key)), { recursive: true });
-      writeFileSync(at(key), bytes);
-      // Its checksums are kept by time in whole seconds.
-      const later = new Date(Date.now() + ++seconds * 2000);
-      utimesSync(at(key), later, later);
-      ownedByServer(dirname(at(key)));
-    };
+    const backDoor = server.massBackDoor();
+    const { write, read } = backDoor;
     return {
       store,
-      backDoor: {
-        write,
-        remove: (key) => rmSync(at(key)),
-        unmount: async () => {
-          renameSync(server.path('mass'), server.path('away'));
-          mkdirSync(server.path('mass'));
-          ownedByServer(server.path('mass'));
-          return () => {
-            rmSync(server.path('mass'), { recursive: true });
-            renameSync(server.path('away'), server.path('mass'));
-          };
-        },
-      },
+      backDoor,
       halfPublished: [
         ['nothing done', () => undefined],
         [
@@ -92,7 +66,7 @@ if (isHere) {
           'name reserved by an attempt of which nothing else is left',
           (_from, to) => write(to, Buffer.from(reservationFor('.incoming/b77.a1'))),
         ],
-        ['the same file is there', (from, to) => write(to, readFileSync(at(from)))],
+        ['the same file is there', (from, to) => write(to, read(from))],
       ],
       refusedNames: ['*?[x]{y}.root', 'a?b=c', 'a'.repeat(255)],
       close: () => undefined,
@@ -240,6 +214,43 @@ describe.runIf(isHere)('an XRootD store', () => {
     await plain.removeTemporary(key);
   });
 
+  test('the tools are started a few times for many files, and each name is taken once', async () => {
+    const log = join(folder, 'starts');
+    const counted = (tool: string) => {
+      const path = join(folder, `counted ${tool}`);
+      writeFileSync(path, `#!/bin/sh\necho ${tool} >> '${log}'\nexec ${tool} "$@"\n`, {
+        mode: 0o755,
+      });
+      return path;
+    };
+    const tools = { xrdfs: counted('xrdfs'), xrdcp: counted('xrdcp') };
+    const many = new XrootdStore(settingsOf(server, { root: '/store/other', ...tools }));
+    const files = await Promise.all(
+      ['a/1', 'a/2', 'b', 'b/below', 'a/1'].map(async (key, nth) => {
+        const file = await makeFile(join(folder, `many${nth}`), `of ${nth}`);
+        const temporary = many.temporaryKey(600 + nth, 1);
+        await many.put(file.path, temporary, file);
+        return { ...file, temporary, key: `many/${key}` };
+      }),
+    );
+    writeFileSync(log, '');
+    const codes = await Promise.all(
+      files.map(({ temporary, key }) => codeOf(many.publish(temporary, key))),
+    );
+    // Of two that want one name, or one below the other, one has it.
+    expect(codes.filter((code) => code === 'nothing was refused')).toHaveLength(3);
+    for (const [nth, { temporary, key, ...file }] of files.entries()) {
+      const isPublished = codes[nth] === 'nothing was refused';
+      const doubt = judge(file, await many.ask(isPublished ? key : temporary));
+      expect(doubt, key).toBeUndefined();
+      if (!isPublished) await many.removeTemporary(temporary);
+    }
+    const starts = readFileSync(log, 'utf8').trimEnd().split('\n');
+    // Each file is read back once here.
+    expect(starts.filter((tool) => tool === 'xrdcp').length).toBeLessThan(files.length + 5);
+    expect(starts.filter((tool) => tool === 'xrdfs').length).toBeLessThan(12);
+  });
+
   test('jobs get a URL, of another door too; nothing of this host goes to the tools but PATH and HOME', async () => {
     expect(store.accessUrl('a b/c')).toBe(`${server.url}//store/other/a b/c`);
     const door = new XrootdStore(settingsOf(server, { accessUrlPrefix: 'root://door//' }));
@@ -265,6 +276,64 @@ describe.runIf(isHere)('an XRootD store', () => {
     expect((await missing.probe()).detail).toContain('is not installed here');
     copyFileSync(tool, join(folder, 'not to be run'));
     chmodSync(join(folder, 'not to be run'), 0o644);
+  });
+});
+
+describe('an "xrdfs" that stays', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'sweepbook-xrdfs-test-'));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  const statOf = (size: number) =>
+    `Size:   ${size}\\nMTime:  2026-11-26 01:09:08\\nFlags:  48 (IsReadable)\\n`;
+  let nth = 0;
+  /** Asked alone it says 7 bytes; by its standard input it answers a stat with what is given here. */
+  const talking = (answer: string, afterwards = '') => {
+    const tool = join(folder, `xrdfs${++nth}`);
+    const text = [
+      '#!/bin/sh',
+      `[ $# -gt 1 ] && { printf '${statOf(7)}'; exit 0; }`,
+      `printf '[h] / > '`,
+      'while read line; do',
+      '  echo "$line"',
+      `  case $line in sweepbook-*) echo '[ERROR] Command not found' >&2;; *) ${answer};; esac`,
+      `  printf '[h] / > '`,
+      `  case $line in sweepbook-*-1) ;; sweepbook-*) ${afterwards || ':'};; esac`,
+      'done',
+    ];
+    writeFileSync(tool, `${text.join('\n')}\n`, { mode: 0o755 });
+    const server = { url: 'root://127.0.0.1:1' };
+    return new XrootdStore(settingsOf(server, { xrdfs: tool, askSeconds: 1 }));
+  };
+
+  test.for([
+    ['its answer is taken', `printf '${statOf(5)}'`, '', [5, 5]],
+    ['one that answers nothing is asked alone', 'exit 0', '', [7, 7]],
+    [
+      'what came unasked is no answer',
+      `printf '${statOf(5)}'`,
+      `sleep 0.05; printf '${statOf(6)}'`,
+      [5, 7],
+    ],
+    ['words that were not its own are no answer', `printf '\\r<'`, '', ['STORE_UNAVAILABLE']],
+    [
+      'an error is no size',
+      `printf '${statOf(5)}'; echo '[ERROR] [3012] no' >&2`,
+      '',
+      ['STORE_UNAVAILABLE'],
+    ],
+    [
+      'that it is not there is one',
+      `echo '[ERROR] Server responded with an error: [3011] no such file' >&2`,
+      '',
+      ['STORE_UNAVAILABLE'],
+    ],
+  ] as const)('%s', async ([, answer, afterwards, wanted]) => {
+    const store = talking(answer, afterwards);
+    const said: unknown[] = [];
+    for (const _ of wanted) {
+      said.push(await store.sizeOf('file').catch((error: { code: string }) => error.code));
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    expect(said).toEqual(wanted);
   });
 });
 

@@ -50,6 +50,16 @@ export const importChecks: readonly Check[] = [
   {
     invariant: 'imports',
     sql: `
+      select format('container %s mirrors that of %s, and lists dataset %s, which rule %s has not brought',
+        m.container_id, m.site, c.dataset_id, m.rule_id)
+      from mirrored_containers m join container_datasets c using (container_id)
+      where m.rule_id is not null and not exists (
+        select from followed_datasets f join imports i on i.id = f.import_id
+        where f.rule_id = m.rule_id and i.status = 'ENTERED' and i.dataset_id = c.dataset_id)`,
+  },
+  {
+    invariant: 'imports',
+    sql: `
       select format('the copy of file %s waits for an import, and none is under way', c.file_id)
       from incoming_copies c where not exists (
         select from import_files x join imports i on i.id = x.import_id

@@ -66,14 +66,15 @@ export const incidentChecks: readonly Check[] = [
           count(*) filter (where finding = 'RECOVERABLE') as recoverable,
           count(*) filter (where finding = 'LOST') as lost,
           count(*) filter (where status = 'HIT' and (finding <> 'SAFE' or backup_id is not null)) as open,
-          count(*) filter (where is_lost) as still, count(*) filter (where status = 'RESTORED') as restored
+          count(*) filter (where is_lost) as still, count(*) filter (where status = 'RESTORED') as restored, count(replica_id) as replicas
         from incident_items group by 1)
       select format('incident %s counts %s and has %s', s.id, (s.item_count, s.safe_count, s.recoverable_count,
-        s.lost_count, s.open_count, s.still_lost_count, s.restored_count),
-        (c.n, c.safe, c.recoverable, c.lost, c.open, c.still, c.restored))
+        s.lost_count, s.open_count, s.still_lost_count, s.restored_count, s.replica_count),
+        (c.n, c.safe, c.recoverable, c.lost, c.open, c.still, c.restored, c.replicas))
       from incidents s left join counted c on c.incident_id = s.id
       where (s.item_count, s.safe_count, s.recoverable_count, s.lost_count, s.open_count, s.still_lost_count,
-        s.restored_count) is distinct from (c.n, c.safe, c.recoverable, c.lost, c.open, c.still, c.restored)`,
+        s.restored_count, s.replica_count)
+        is distinct from (c.n, c.safe, c.recoverable, c.lost, c.open, c.still, c.restored, c.replicas)`,
   },
   {
     invariant: 'incidents',

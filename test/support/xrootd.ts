@@ -1,9 +1,22 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect, createServer, type AddressInfo, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { until } from './until.ts';
+
+/** As root it runs as the user of its package. */
+function ownedByServer(path: string): void {
+  if (process.getuid?.() === 0) execFileSync('chown', ['-R', 'xrootd:', path]);
+}
 
 /** An XRootD server of Debian on the loopback interface, with the path /store. */
 export class XrootdForTests {
@@ -104,6 +117,34 @@ export class XrootdForTests {
       socket.once('data', () => end(true));
       socket.write(Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 7, 0xdc]));
     });
+  }
+
+  /** What its host can do behind the back of a store in its folder "mass". */
+  massBackDoor() {
+    const at = (key: string) => this.path(`mass/${key}`);
+    let seconds = 0;
+    const write = (key: string, bytes: Buffer) => {
+      mkdirSync(dirname(at(key)), { recursive: true });
+      writeFileSync(at(key), bytes);
+      // Its checksums are kept by time in whole seconds.
+      const later = new Date(Date.now() + ++seconds * 2000);
+      utimesSync(at(key), later, later);
+      ownedByServer(dirname(at(key)));
+    };
+    return {
+      write,
+      read: (key: string) => readFileSync(at(key)),
+      remove: (key: string) => rmSync(at(key)),
+      unmount: async () => {
+        renameSync(this.path('mass'), this.path('away'));
+        mkdirSync(this.path('mass'));
+        ownedByServer(this.path('mass'));
+        return () => {
+          rmSync(this.path('mass'), { recursive: true });
+          renameSync(this.path('away'), this.path('mass'));
+        };
+      },
+    };
   }
 
   signal(signal: NodeJS.Signals): void {
