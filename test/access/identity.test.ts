@@ -354,8 +354,13 @@ test('an incident is handled by who is good for every site that it hit', async (
   );
   const { operator } = server;
   const copyAt = (site: string, lfn: string) => ({
-    ...{ lfn, kind: 'MERGED_FILE', sizeBytes: 1, adler32: '00000001' },
-    ...{ path: lfn, site, volume: `hit-${site}` },
+    lfn,
+    kind: 'MERGED_FILE',
+    sizeBytes: 1,
+    adler32: '00000001',
+    path: lfn,
+    site,
+    volume: `hit-${site}`,
   });
   const files = [copyAt('SLAC', '/hit/1'), copyAt('SLAC', '/hit/2'), copyAt('RAL', '/hit/2b')];
   await mutate(operator, 'registerFiles', { files }, 'registeredCount');
