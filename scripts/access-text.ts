@@ -27,7 +27,7 @@ const what: Readonly<Record<Action, string>> = {
   markBad: 'Mark datasets bad',
   clearBad: 'Take bad marks off',
   reportLoss: 'Report a loss of storage, and preview it',
-  handleIncident: 'Recover, undo and close incidents',
+  handleIncident: 'Recover, undo and close incidents; same site: those that hit no other site',
   readIncidents: 'See incidents; an owner the part about his datasets',
   confirmReplica: 'Tell that a copy is on disk (again)',
   setRunVerdict: 'Give the verdict of DQM',

@@ -36,6 +36,8 @@ const seenPart = `${ownPart}; production: without files that are private to othe
 /** What is about their viewer, or counts over what he sees: two people may be told different things. */
 export const variedFields: Readonly<Record<string, string>> = {
   'Dataset.sharedWith': 'told to its owner and operators; to others it is empty',
+  'Event.facts':
+    'of INCIDENT_STATUS to production: no counts, which hold files that are private to others',
   'Incident.itemCount': seenPart,
   'Incident.lostCount': seenPart,
   'Incident.openCount': seenPart,

@@ -78,8 +78,8 @@ export const policy = {
   clearBad: { ADMIN: 'any' },
   /** Report a loss of storage, with preview. */
   reportLoss: { OPERATOR: 'site', ADMIN: 'any' },
-  /** Recover, undo and close incidents. */
-  handleIncident: { OPERATOR: 'any', ADMIN: 'any' },
+  /** Recover, undo and close incidents: each site that one has hit, and where copies are restaged to. */
+  handleIncident: { OPERATOR: 'site', ADMIN: 'any' },
   /** Incidents; an owner sees the part that is about his datasets. */
   readIncidents: { ...production, USER: 'own', DQM: 'own', IMPORTER: 'own' },
   /** Tell that a copy is on disk (again); a worker reads it before it counts. */

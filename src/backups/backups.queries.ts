@@ -102,7 +102,7 @@ const orderKeys = {
 } as const satisfies Record<string, readonly OrderKey[]>;
 
 /** Conditions on backup records b. */
-export function backupConditions(filter: BackupConditions): RawBuilder<unknown> {
+export function backupConditions(viewer: Viewer, filter: BackupConditions): RawBuilder<unknown> {
   return allOf([
     oneOf(sql`b.status`, filter.status),
     filter.store == null ? undefined : sql`b.store_id = ${storeNamed(filter.store)}`,
@@ -110,7 +110,7 @@ export function backupConditions(filter: BackupConditions): RawBuilder<unknown> 
     filter.dataset == null
       ? undefined
       : sql`b.file_id = any (array(select df.file_id from dataset_files df join datasets d on d.id = df.dataset_id
-          where ${textIs(sql`d.name`, filter.dataset)}))`,
+          where ${textIs(sql`d.name`, filter.dataset)} and ${visibleDataset(viewer)}))`,
     filter.lfn ? ofFilesNamed(filter.lfn) : undefined,
     timeIn(sql`b.requested_at`, filter.requestedAt),
     timeIn(sql`b.updated_at`, filter.updatedAt),
@@ -139,10 +139,10 @@ export function backupsPage(viewer: Viewer, filter: BackupConditions): PageQuery
     keys: orderKeys[order],
     select: backupColumns,
     from: backupTables,
-    where: allOf([backupConditions(rest), seen]),
+    where: allOf([backupConditions(viewer, rest), seen]),
     walks,
     overlap: true,
-    countWhere: allOf([backupConditions(filter), seen]),
+    countWhere: allOf([backupConditions(viewer, filter), seen]),
   };
 }
 

@@ -1,4 +1,5 @@
 import { demand, type Viewer } from '../access/policy.ts';
+import { visibleFile } from '../access/visibility.ts';
 import { onceForKey } from '../database/idempotency.ts';
 import type { JobQueue } from '../database/jobs.ts';
 import type { Db } from '../database/orm.ts';
@@ -56,7 +57,7 @@ export async function requestBackup(
   };
   return inTransaction(db, viewer, (tx) =>
     onceForKey(tx, call, async () => {
-      const known = await recordsOf(tx, input.lfns, wantedStores);
+      const known = await recordsOf(tx, viewer, input.lfns, wantedStores);
       const asked = new Set<KnownRecord>();
       const judged = input.lfns.map((lfn, index): BackupRequestOutcome => {
         const records = known.get(lfn);
@@ -76,7 +77,7 @@ export async function requestBackup(
         await requestInTransaction(tx, jobs, [...new Set(ids)], storeId, startAt);
       }
       if (!input.direct) await startWaiting(tx, jobs, [...known.values()].flat());
-      const after = await recordsOf(tx, input.lfns, wantedStores);
+      const after = await recordsOf(tx, viewer, input.lfns, wantedStores);
       return judged.map((item) => {
         const [told] = after.get(item.lfn) ?? [];
         if (told?.backupId == null) return item;
@@ -97,6 +98,7 @@ interface KnownRecord {
 /** By LFN, for each of the stores; the default one first, if it is among them. */
 async function recordsOf(
   tx: Db,
+  viewer: Viewer,
   lfns: readonly string[],
   wantedStores: RawBuilder<unknown>,
 ): Promise<Map<string, KnownRecord[]>> {
@@ -106,7 +108,7 @@ async function recordsOf(
     select f.lfn, f.id as "fileId", s.id as "storeId", b.id as "backupId", b.status
     from files f join mass_stores s on s.id = any (${wantedStores})
     left join backup_records b on b.file_id = f.id and b.store_id = s.id
-    where f.lfn = any (${lfns.map((lfn) => lfn.replaceAll('\0', ''))}::text[]) order by f.id, ${firstOwed}`,
+    where f.lfn = any (${lfns.map((lfn) => lfn.replaceAll('\0', ''))}::text[]) and ${visibleFile(viewer)} order by f.id, ${firstOwed}`,
   );
   return Map.groupBy(found, (row) => row.lfn);
 }
@@ -117,6 +119,7 @@ const firstOwed = sql`s.is_default desc, s.id`;
 /** The store that a copy is meant for which somebody made himself: the one he names, or as requestBackup told him. */
 export async function storeOfCopy(
   db: Db,
+  viewer: Viewer,
   lfn: string,
   name: string | null | undefined,
 ): Promise<MassStoreRow> {
@@ -126,7 +129,7 @@ export async function storeOfCopy(
     db.fork(),
     sql<{ name: string }>`
     select s.name from files f join mass_stores s on s.id = any (${owedStores(store.id)})
-    where f.lfn = ${lfn.replaceAll('\0', '')} order by ${firstOwed} limit 1`,
+    where f.lfn = ${lfn.replaceAll('\0', '')} and ${visibleFile(viewer)} order by ${firstOwed} limit 1`,
   );
   return first ? getMassStore(db, first.name) : store;
 }

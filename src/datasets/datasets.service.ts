@@ -125,17 +125,22 @@ export async function createDataset(
           { dataset: input.name },
         );
       }
-      if (input.files?.length) await addFiles(tx, made.id, input.files);
+      if (input.files?.length) await addFiles(tx, viewer, made.id, input.files);
       return { datasetId: made.id, changed: true, changedCount: 1 };
     }),
   );
 }
 
-async function addFiles(tx: Db, datasetId: number, lfns: readonly string[]): Promise<number> {
+async function addFiles(
+  tx: Db,
+  viewer: Viewer,
+  datasetId: number,
+  lfns: readonly string[],
+): Promise<number> {
   if (lfns.length > mostFilesPerCall) {
     throw badInput('lfns', lfns.length, `at most ${mostFilesPerCall} files in one call`);
   }
-  const files = await filesByLfn(tx, lfns);
+  const files = await filesByLfn(tx, viewer, lfns);
   const unmerged = files.filter((file) => file.kind !== 'MERGED_FILE');
   if (unmerged.length > 0) {
     throw new SweepbookError(
@@ -166,7 +171,9 @@ export async function addFilesToDataset(
   viewer: Viewer,
   input: DatasetFilesChange,
 ): Promise<DatasetChange> {
-  return changeFiles(db, viewer, input, (tx, dataset) => addFiles(tx, dataset.id, input.lfns));
+  return changeFiles(db, viewer, input, (tx, dataset) =>
+    addFiles(tx, viewer, dataset.id, input.lfns),
+  );
 }
 
 /** Removes files; those that are not in stay out. All or nothing. */
@@ -179,7 +186,7 @@ export async function removeFilesFromDataset(
     throw badInput('lfns', input.lfns.length, `at most ${mostFilesPerCall} files in one call`);
   }
   return changeFiles(db, viewer, input, async (tx, dataset) => {
-    const files = await filesByLfn(tx, input.lfns);
+    const files = await filesByLfn(tx, viewer, input.lfns);
     return changedRows(
       tx,
       sql`delete from dataset_files where dataset_id = ${dataset.id}

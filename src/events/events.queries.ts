@@ -22,6 +22,18 @@ export interface Place {
   readonly id: number;
 }
 
+/**
+ * What a line tells beside its own words. The counts of an incident hold files that are private to others: to whom those
+ * are hidden, the incident tells its counts, and not the log.
+ */
+export function seenFacts(
+  viewer: Viewer,
+  { kind, facts }: Pick<EventRow, 'kind' | 'facts'>,
+): unknown {
+  if (kind !== 'INCIDENT_STATUS' || may(viewer, 'readPublications')) return facts;
+  return facts['what'] === undefined ? {} : { what: facts['what'] };
+}
+
 /** One line of the log, with what is needed to decide who sees it. */
 export interface EventRow extends Place {
   readonly kind: EventKind;

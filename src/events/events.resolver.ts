@@ -5,10 +5,12 @@ import { checkedFirst, pageLimits } from '../database/page.ts';
 import {
   eventConditions,
   listEvents,
+  seenFacts,
   writePlace,
   type EventOrder as OrderName,
   type EventRow,
 } from './events.queries.ts';
+import { Json } from '../api/scalars.ts';
 import { EventConnection, EventFilter, EventOrder, EventType } from './events.schema.ts';
 
 const eventsFirst = { nullable: true, defaultValue: 100, description: 'Lines a page.' };
@@ -44,5 +46,12 @@ export class EventResolver {
   })
   cursor(@Ctx() { means }: Context, @Root() event: EventRow): string {
     return writePlace(means.epoch, event);
+  }
+
+  @FieldResolver(() => Json, {
+    description: 'What else belongs to it: attempt, worker, counts, evidence of a failure.',
+  })
+  facts(@Ctx() { viewer }: Context, @Root() event: EventRow): unknown {
+    return seenFacts(viewer, event);
   }
 }

@@ -1,7 +1,7 @@
 import { Field, InputType, Int, ObjectType } from 'type-graphql';
 import { connectionType } from '../api/connection.ts';
 import { enumType, TimeFilter } from '../api/inputs.ts';
-import { DateTime, Json } from '../api/scalars.ts';
+import { DateTime } from '../api/scalars.ts';
 import type { EventOrder as OrderName } from './events.queries.ts';
 import type { EventKind as EventKindName } from './events.rules.ts';
 
@@ -66,11 +66,6 @@ export class EventType {
 
   @Field(() => String, { nullable: true, description: 'State after.' })
   toState!: string | null;
-
-  @Field(() => Json, {
-    description: 'What else belongs to it: attempt, worker, counts, evidence of a failure.',
-  })
-  facts!: unknown;
 }
 
 export const EventConnection = connectionType('Event', () => EventType);

@@ -1,7 +1,8 @@
 import { demand, type Viewer } from '../access/policy.ts';
+import { visibleFile } from '../access/visibility.ts';
 import { onceForKey } from '../database/idempotency.ts';
 import type { Db } from '../database/orm.ts';
-import { rows, sql } from '../database/sql.ts';
+import { rows, sql, type RawBuilder } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
 import { refusalOf, runNotFound, type ItemRefusal } from '../runs/runs.service.ts';
@@ -42,7 +43,7 @@ export async function registerFiles(
     request: inputs,
   };
   return inTransaction(db, viewer, (tx) =>
-    onceForKey(tx, call, () => registerInTransaction(tx, inputs, defaultSite)),
+    onceForKey(tx, call, () => registerInTransaction(tx, inputs, defaultSite, visibleFile(viewer))),
   );
 }
 
@@ -51,8 +52,10 @@ export async function registerInTransaction(
   tx: Db,
   inputs: readonly FileDescription[],
   defaultSite: string,
+  /** Which files (alias f) may be named as parents. */
+  mayBeParent: RawBuilder<boolean> = sql<boolean>`true`,
 ): Promise<FileOutcome[]> {
-  const context = await lookUp(tx, inputs, defaultSite);
+  const context = await lookUp(tx, inputs, defaultSite, mayBeParent);
   const seen = new Set<string>();
   const judged = inputs.map((input, index): FileOutcome => {
     try {
@@ -95,7 +98,12 @@ interface LookUp {
   readonly parents: Map<string, number>;
 }
 
-async function lookUp(tx: Db, inputs: readonly FileDescription[], site: string): Promise<LookUp> {
+async function lookUp(
+  tx: Db,
+  inputs: readonly FileDescription[],
+  site: string,
+  mayBeParent: RawBuilder<boolean>,
+): Promise<LookUp> {
   const files = await rows(
     tx,
     sql<KnownFile & { id: number }>`
@@ -129,7 +137,7 @@ async function lookUp(tx: Db, inputs: readonly FileDescription[], site: string):
           sql<{
             id: number;
             lfn: string;
-          }>`select id, lfn from files where lfn = any (${parents}::text[])`,
+          }>`select f.id, f.lfn from files f where f.lfn = any (${parents}::text[]) and ${mayBeParent}`,
         );
   const told = [...new Set(inputs.map((input) => input.site ?? site))];
   const sites = await rows(
@@ -284,16 +292,18 @@ async function insertReplicas(
   );
 }
 
-/** Locks the files of these names; NOT_FOUND with the first 20 that are missing. */
+/** The files of these names; NOT_FOUND with the first 20 of those that the viewer does not see, or that are not there. */
 export async function filesByLfn(
   tx: Db,
+  viewer: Viewer,
   lfns: readonly string[],
 ): Promise<{ id: number; lfn: string; kind: string }[]> {
   const wanted = [...new Set(lfns)];
   const found = await rows(
     tx,
     sql<{ id: number; lfn: string; kind: string }>`
-    select id, lfn, kind from files where lfn = any (${wanted.map((lfn) => lfn.replaceAll('\0', ''))}::text[])`,
+    select f.id, f.lfn, f.kind from files f
+    where f.lfn = any (${wanted.map((lfn) => lfn.replaceAll('\0', ''))}::text[]) and ${visibleFile(viewer)}`,
   );
   if (found.length < wanted.length) {
     const names = new Set(found.map((file) => file.lfn));

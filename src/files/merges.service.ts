@@ -1,4 +1,5 @@
 import { demand, type Viewer } from '../access/policy.ts';
+import { visibleFile } from '../access/visibility.ts';
 import { onceForKey } from '../database/idempotency.ts';
 import type { Db } from '../database/orm.ts';
 import { firstRow, rows, sql } from '../database/sql.ts';
@@ -46,14 +47,14 @@ export async function recordMerge(
   };
   return inTransaction(db, viewer, (tx) =>
     onceForKey(tx, call, async () => {
-      const inputs = await lockInputs(tx, input.inputs);
+      const inputs = await lockInputs(tx, viewer, input.inputs);
       const outputLfn = input.output?.lfn ?? input.outputLfn ?? '';
       const earlier = await earlierMerge(tx, outputLfn);
       if (earlier && sameInputs(earlier.inputs, input.inputs)) {
         return { fileId: earlier.fileId, changed: false };
       }
-      if (input.output) await registerOutput(tx, input.output, inputs, defaultSite);
-      const output = await outputOf(tx, outputLfn);
+      if (input.output) await registerOutput(tx, viewer, input.output, inputs, defaultSite);
+      const output = await outputOf(tx, viewer, outputLfn);
       if (earlier) {
         throw new SweepbookError(
           'ALREADY_MERGED',
@@ -75,9 +76,9 @@ interface LockedInput extends MergeInput {
   readonly stream: string | null;
 }
 
-async function lockInputs(tx: Db, lfns: readonly string[]): Promise<LockedInput[]> {
+async function lockInputs(tx: Db, viewer: Viewer, lfns: readonly string[]): Promise<LockedInput[]> {
   const unique = [...new Set(lfns)];
-  await filesByLfn(tx, unique);
+  await filesByLfn(tx, viewer, unique);
   await rows(
     tx,
     sql`select from files where lfn = any (${unique}::text[]) order by id for no key update`,
@@ -119,6 +120,7 @@ function sameInputs(known: readonly string[], told: readonly string[]): boolean 
 /** The runs of a merged file are those of its inputs; told ones must be the same. */
 async function registerOutput(
   tx: Db,
+  viewer: Viewer,
   output: FileDescription,
   inputs: readonly LockedInput[],
   defaultSite: string,
@@ -150,6 +152,7 @@ async function registerOutput(
     tx,
     [{ ...output, stream, runs: [...runs.values()] }],
     defaultSite,
+    visibleFile(viewer),
   );
   if (made?.error)
     throw new SweepbookError(made.error.code, made.error.message, { lfn: output.lfn });
@@ -157,9 +160,10 @@ async function registerOutput(
 
 async function outputOf(
   tx: Db,
+  viewer: Viewer,
   lfn: string,
 ): Promise<{ id: number; lfn: string; kind: FileKind; eventCount: number | null }> {
-  await filesByLfn(tx, [lfn]);
+  await filesByLfn(tx, viewer, [lfn]);
   const row = await firstRow(
     tx,
     sql<{ id: number; lfn: string; kind: FileKind; eventCount: number | null }>`

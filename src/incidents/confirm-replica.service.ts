@@ -28,7 +28,7 @@ export async function confirmReplica(
     throw badInput('path', input.path, 'an absolute path of at most 4096 bytes, on one line');
   }
   return inTransaction(db, viewer, async (tx) => {
-    const [file] = await filesByLfn(tx, [input.lfn]);
+    const [file] = await filesByLfn(tx, viewer, [input.lfn]);
     if (!file) throw new Error('filesByLfn found nothing and said nothing');
     const replicaId =
       (await replicaAt(tx, viewer, file.id, input)) ??

@@ -1,6 +1,6 @@
 import { demand, type Viewer } from '../access/policy.ts';
 import type { Db } from '../database/orm.ts';
-import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
+import { changedRows, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { SweepbookError } from '../errors.ts';
 import {
@@ -19,15 +19,35 @@ export interface IncidentChange {
 
 const columns = sql`i.id, i.status, i.what, i.open_count as "openCount"`;
 
-async function getIncident(tx: Db, id: number): Promise<IncidentState> {
+async function getIncident(tx: Db, viewer: Viewer, id: number): Promise<IncidentState> {
   const found = await firstRow(
     tx,
     sql<IncidentState>`select ${columns} from incidents i where i.id = ${id} for no key update`,
   );
-  if (found) return found;
+  if (found) {
+    await demandSites(tx, viewer, sitesHit(id));
+    return found;
+  }
   throw new SweepbookError('NOT_FOUND', `no incident ${id}: look at "incident list"`, {
     incident: id,
   });
+}
+
+/** Ids of the sites whose volumes and stores an incident has hit. */
+const sitesHit = (id: number) => sql`
+  select v.site_id from incident_items i join replicas p on p.id = i.replica_id join volumes v on v.id = p.volume_id
+    where i.incident_id = ${id}
+  union select m.site_id from incident_items i join backup_records b on b.id = i.backup_id
+    join mass_stores m on m.id = b.store_id where i.incident_id = ${id}`;
+
+/** Whoever is bound to some sites handles what lies at them. */
+async function demandSites(tx: Db, viewer: Viewer, ids: RawBuilder<unknown>): Promise<void> {
+  if (!viewer.sites) return;
+  const found = await rows(
+    tx,
+    sql<{ name: string }>`select name from sites where id in (${ids}) order by name`,
+  );
+  for (const { name } of found) demand(viewer, 'handleIncident', { site: name });
 }
 
 /**
@@ -44,13 +64,16 @@ export async function recoverIncident(
   demand(viewer, 'handleIncident');
   checkTarget(target);
   return inTransaction(db, viewer, async (tx) => {
-    const incident = await getIncident(tx, id);
+    const incident = await getIncident(tx, viewer, id);
     const isBack = incident.status === 'CLOSED' && incident.openCount === 0;
     const move = isBack
       ? { kind: 'done' as const }
       : step(incident, 'RECOVERING', 'it was undone: its copies are where they were');
     if (move.kind === 'done') return { incidentId: id, changed: false };
     const volumeId = await volumeOf(tx, id, target.volume);
+    if (volumeId !== null) {
+      await demandSites(tx, viewer, sql`select site_id from volumes where id = ${volumeId}`);
+    }
     await rows(
       tx,
       sql`update incidents set status = 'RECOVERING', fed_ordinal = 0, recovery_volume_id = ${volumeId},
@@ -105,7 +128,7 @@ export async function undoIncident(
       sql`select 1 from datasets d where d.id in (
         select dataset_id from incident_datasets where incident_id = ${id}) order by d.id for no key update`,
     );
-    const incident = await getIncident(tx, id);
+    const incident = await getIncident(tx, viewer, id);
     if (undo(incident).kind === 'done') return { incidentId: id, changed: false };
     await rows(tx, sql`update incidents set status = 'UNDONE' where id = ${id}`);
     const cancelled = await rows(
@@ -146,7 +169,7 @@ export async function resolveIncident(
   demand(viewer, 'handleIncident');
   const reason = checkReason(reasonGiven);
   return inTransaction(db, { principal: viewer.principal, reason }, async (tx) => {
-    const incident = await getIncident(tx, id);
+    const incident = await getIncident(tx, viewer, id);
     if (step(incident, 'CLOSED', 'it was undone').kind === 'done') {
       return { incidentId: id, changed: false };
     }

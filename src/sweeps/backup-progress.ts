@@ -1,4 +1,4 @@
-import { notPrivate } from '../access/visibility.ts';
+import { notPrivate, visibleDataset } from '../access/visibility.ts';
 import type { Context } from '../api/context.ts';
 import type { CopiedBytes } from '../api/progress-feed.ts';
 import type { BackupStatus } from '../backups/backups.rules.ts';
@@ -45,7 +45,7 @@ function progressRows(
       filter.dataset == null
         ? undefined
         : sql`exists (select from dataset_files df join datasets d on d.id = df.dataset_id
-            where df.file_id = f.id and d.name = ${filter.dataset})`,
+            where df.file_id = f.id and d.name = ${filter.dataset} and ${visibleDataset(viewer)})`,
     ])}
     order by b.id limit ${mostAtStart}`,
   );

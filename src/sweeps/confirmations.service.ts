@@ -104,7 +104,7 @@ export async function recordBackup(
   input: RecordBackup,
 ): Promise<{ backupId: number; changed: boolean }> {
   demand(viewer, 'backUp');
-  const row = await storeOfCopy(means.db, input.lfn, input.store);
+  const row = await storeOfCopy(means.db, viewer, input.lfn, input.store);
   const store = means.stores.of(row);
   const record = await ensureRecord(means, viewer, input.lfn, row.id);
   if (record.status === 'CONFIRMED' || record.awaitsTape) {
@@ -132,7 +132,7 @@ async function ensureRecord(
 ): Promise<{ id: number; status: string; awaitsTape: boolean }> {
   await jobs.prepare(storeId);
   return inTransaction(db, viewer, async (tx) => {
-    const [file] = await filesByLfn(tx, [lfn]);
+    const [file] = await filesByLfn(tx, viewer, [lfn]);
     // A worker has no business with it unless the producer falls silent.
     const startAt = new Date(Date.now() + 3_600_000);
     await requestInTransaction(tx, jobs, [file?.id ?? 0], storeId, startAt);

@@ -1,16 +1,19 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Role } from '../../src/access/policy.ts';
+import { openSweepbook, type RunningSweepbook } from '../../src/main.ts';
 import { nodeNames } from '../../src/api/node.ts';
 import { readConfig } from '../../src/config.ts';
-import { openSweepbook, type RunningSweepbook } from '../../src/main.ts';
 import { openWorld } from '../migrations/world.ts';
+import { placesOf } from '../hostile/places.ts';
 import { clientOf } from '../support/client.ts';
 import type { TestDatabase } from '../support/database.ts';
+import { committedSchema } from '../support/scene.ts';
 import { errorsOf, openSocket } from '../support/socket.ts';
 
 /*
@@ -54,6 +57,9 @@ beforeAll(async () => {
     'mutation { createWebhook(input: { url: "https://hooks.example.org/x" }) { webhook { id } } }',
   );
   hidden.set('Webhook', hook.createWebhook.webhook.id);
+  await database.sql(`
+    insert into follow_rules (site, store_id) select 'FOREIGN', min(id) from mass_stores;
+    insert into audits (store_id, what) select min(id), 'COMPARE' from mass_stores`);
   for (const [noun, from] of Object.entries({
     Dataset: `datasets where name = 'open'`,
     File: `files where lfn = '/run/1a'`,
@@ -63,6 +69,8 @@ beforeAll(async () => {
     StageRequest: 'stage_requests',
     Publication: `publications where status <> 'PUBLISHED'`,
     SuspiciousCopy: 'suspicions',
+    FollowRule: 'follow_rules',
+    StoreAudit: 'audits',
   })) {
     const [row] = await database.sql<{ id: number }>(`select id from ${from} order by id limit 1`);
     if (!row) throw new Error(`the world has no ${noun}`);
@@ -230,7 +238,9 @@ async function watched(
 /** The answer without what it is about: a name, an id, or the number that stands in an id. */
 function withoutName(answer: string, it: string): string {
   const number = /:(\d+)$/.exec(Buffer.from(it, 'base64url').toString())?.[1];
-  const named = answer.replaceAll(it, 'IT').replaceAll(/"locations":\[[^\]]*\],/g, '');
+  const named = answer
+    .replaceAll(new RegExp(`(?<!\\w)${it.replaceAll(/[^\w/]/g, '\\$&')}(?!\\w)`, 'g'), 'IT')
+    .replaceAll(/"locations":\[[^\]]*\],/g, '');
   return number === undefined ? named : named.replaceAll(new RegExp(`\\b${number}\\b`, 'g'), 'IT');
 }
 
@@ -239,21 +249,32 @@ const headersOf = (role: string): Record<string, string> => {
   return token === undefined ? {} : { authorization: `Bearer ${token}` };
 };
 
-async function post(role: string, query: string, isPlain: boolean): Promise<string> {
+async function post(
+  role: string,
+  query: string,
+  isPlain: boolean,
+  variables = {},
+): Promise<string> {
   const response = await fetch(`${server.address}/graphql`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...headersOf(role) },
-    body: JSON.stringify({ query, ...(isPlain ? { extensions: {} } : {}) }),
+    body: JSON.stringify({ query, variables, ...(isPlain ? { extensions: {} } : {}) }),
   });
   return `${response.status} ${await response.text()}`;
 }
 
-async function overSocket(role: string, query: string): Promise<string> {
+/** Who follows what he may not see hears nothing. */
+const silenceMs = 150;
+
+async function overSocket(role: string, query: string, variables = {}): Promise<string> {
   const socket = await openSocket(server.address, tokens.get(role));
-  socket.start(query);
-  const message = await socket.next();
+  socket.start(query, variables);
+  const isSilent = query.includes('backupProgress');
+  const message = await (isSilent
+    ? Promise.race([socket.next(), sleep(silenceMs, undefined)])
+    : socket.next());
   socket.terminate();
-  return JSON.stringify(errorsOf(message) ?? message?.payload);
+  return JSON.stringify(errorsOf(message) ?? message?.payload ?? null);
 }
 
 /** Both, until nothing of the server itself came between. */
@@ -273,6 +294,72 @@ async function compare(
   }
 }
 
+/** What arguments name, by their last word: something that is there and hidden, and something that is not there. */
+const named: Record<string, { there: string; absent: string }> = {
+  dataset,
+  datasets: dataset,
+  holdsDataset: dataset,
+  inDataset: dataset,
+  files: lfn,
+  inputs: lfn,
+  lfn,
+  lfns: lfn,
+  outputLfn: lfn,
+  parents: lfn,
+  import: noun('Import'),
+  incident: noun('Incident'),
+  publication: noun('Publication'),
+  request: noun('StageRequest'),
+  'checkSuspiciousCopy(id)': noun('SuspiciousCopy'),
+  'deleteFollowRule(id)': noun('FollowRule'),
+  'deleteWebhook(id)': noun('Webhook'),
+  'enableWebhook(input.id)': noun('Webhook'),
+  'followRule(id)': noun('FollowRule'),
+  'import(id)': noun('Import'),
+  'incident(id)': noun('Incident'),
+  'lookNow(id)': noun('FollowRule'),
+  'publication(id)': noun('Publication'),
+  'settleAudit(id)': noun('StoreAudit'),
+  'stageRequest(id)': noun('StageRequest'),
+  'storeAudits(id)': noun('StoreAudit'),
+  'testWebhook(id)': noun('Webhook'),
+};
+/** What is about to be published is hidden from production as well. */
+const isPrivate = { there: '/user/p-backing', absent: '/user/p-nowhere' };
+/** Names of what is not of here, or is to be made: that one is taken must be told. */
+const ofNoObject = new Set([
+  'importDataset(input.dataset)',
+  'recordMerge(input.output.lfn)',
+  'registerFiles(input.files.lfn)',
+  // They tell what happens from now on: test/access/fields.test.ts.
+  'datasetStatusChanged(filter.dataset)',
+  'runBecameAvailable(filter.inDataset)',
+]);
+/** Who sees it, and is answered otherwise. */
+const sightOf: Record<string, readonly string[]> = {
+  open: ['PRODUCER'],
+  '/run/1a': ['PRODUCER'],
+  Import: ['PRODUCER'],
+  Incident: ['PRODUCER'],
+  FollowRule: ['PRODUCER'],
+};
+
+const places = placesOf(committedSchema)
+  .map((place) => ({ place, field: place.name.replace(/^(Query|Mutation|Subscription)\./, '') }))
+  .filter(({ field }) => !ofNoObject.has(field))
+  .flatMap(({ place, field }) => {
+    const [, last = ''] = /(\w+)\)$/.exec(field) ?? [];
+    const it = named[field] ?? named[last];
+    return it === undefined
+      ? []
+      : [it, ...(it === lfn ? [isPrivate] : [])].map((one) => ({ place, ...one }));
+  })
+  .flatMap((one) =>
+    ['USER', 'DQM', 'PRODUCER', 'IMPORTER']
+      .filter((role) => !sightOf[one.there]?.includes(role))
+      .map((role) => ({ ...one, role, what: `${one.place.name} ${one.there}` })),
+  );
+
 const rows = cases.flatMap((one) => one.roles.map((role) => ({ ...one, role })));
 
 describe('not seen is as not there', () => {
@@ -285,6 +372,24 @@ describe('not seen is as not there', () => {
     for (const isPlain of ask('').startsWith('mutation') ? [true] : [true, false]) {
       await compare(it, absent, (text) => post(role, ask(text), isPlain));
     }
+  });
+
+  test.each(places)('$what, $role', async ({ role, place, there, absent }) => {
+    const ask = (text: string) =>
+      place.root === 'subscription'
+        ? overSocket(role, place.query, place.variables(text))
+        : post(role, place.query, place.root === 'mutation', place.variables(text));
+    const it = hidden.get(there) ?? there;
+    const one = withoutName(await ask(it), it);
+    expect(one).toBe(withoutName(await ask(absent), absent));
+  });
+
+  test('whatever takes an id is asked with one', () => {
+    const ids = placesOf(committedSchema).filter(
+      ({ type, name }) => type === 'ID' && name !== 'Query.node(id)',
+    );
+    const asked = new Set(places.map(({ place }) => place.name));
+    expect(ids.filter(({ name }) => !asked.has(name)).map(({ name }) => name)).toEqual([]);
   });
 
   const lists = exports.flatMap((one) => one.roles.map((role) => ({ ...one, role })));

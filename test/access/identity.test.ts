@@ -346,6 +346,54 @@ test('what lies at other sites is not for a role that is bound to some', async (
   });
 });
 
+test('an incident is handled by who is good for every site that it hit', async () => {
+  await server.database.sql(
+    `insert into sites (name) values ('SLAC'), ('RAL') on conflict do nothing;
+     insert into volumes (site_id, name) select id, d || name from sites, unnest('{hit-,whole-}'::text[]) d
+       where name in ('SLAC', 'RAL')`,
+  );
+  const { operator } = server;
+  const copyAt = (site: string, lfn: string) => ({
+    lfn,
+    kind: 'MERGED_FILE',
+    sizeBytes: 1,
+    adler32: '00000001',
+    path: lfn,
+    site,
+    volume: `hit-${site}`,
+  });
+  const files = [copyAt('SLAC', '/hit/1'), copyAt('SLAC', '/hit/2'), copyAt('RAL', '/hit/2b')];
+  await mutate(operator, 'registerFiles', { files }, 'registeredCount');
+  const report = async (scope: object) => {
+    const loss = { reason: 'a test', ...scope };
+    const selection = 'incident { number }';
+    const told = await mutate<{ incident: { number: number } }>(
+      operator,
+      'reportStorageLoss',
+      loss,
+      selection,
+    );
+    return String(told.incident.number);
+  };
+  const ours = await report({ lfns: ['/hit/1'] });
+  const both = await report({ lfns: ['/hit/2', '/hit/2b'] });
+  const bound = clientOf(server.address, await signed({ 'wlcg.groups': ['/dune/pro'] }));
+  const reason = 'a test';
+  const elsewhere = { code: 'FORBIDDEN', facts: { action: 'handleIncident' } };
+  for (const field of ['recoverIncident', 'undoIncident', 'resolveIncident']) {
+    const input = field === 'recoverIncident' ? { incident: both } : { incident: both, reason };
+    expect(await refusalOf(mutate(bound, field, input))).toMatchObject(elsewhere);
+  }
+  const [at] = await server.database.sql('select status from incidents where id = $1', [both]);
+  expect(at).toEqual({ status: 'OPEN' });
+  const to = (volume: string) => mutate(bound, 'recoverIncident', { incident: ours, volume });
+  expect(await refusalOf(to('whole-RAL'))).toMatchObject(elsewhere);
+  expect(await to('whole-SLAC')).toEqual({ changed: true });
+  expect(await mutate(bound, 'undoIncident', { incident: ours, reason })).toEqual({
+    changed: true,
+  });
+});
+
 async function register(client: ReturnType<typeof clientOf>): Promise<void> {
   const file = { lfn: '/bound/file', kind: 'MERGED_FILE', sizeBytes: 1, adler32: '00000001' };
   await mutate(client, 'registerFiles', { files: [file] }, 'registeredCount');

@@ -193,7 +193,16 @@ export class Eyes {
     );
   }
 
-  /** What is wrong with what this viewer is told of a field; `isWhole`: all of a list is at hand. */
+  /** The counts of an incident hold files that are private to others, and are told with the incident alone. */
+  private withoutCounts({ role }: Viewer, noun: string, row: Row): Row {
+    const facts = noun === 'Event' && row['kind'] === 'INCIDENT_STATUS' ? row['facts'] : undefined;
+    if (facts === undefined || role !== 'PRODUCER') return row;
+    this.kept.add('Event.facts');
+    const { what } = facts as Row;
+    return { ...row, facts: what === undefined ? {} : { what } };
+  }
+
+  /** What is wrong with what this viewer is told of a field. */
   faultsOf(
     viewer: Viewer,
     name: string,
@@ -210,7 +219,7 @@ export class Eyes {
     if (rule && !mayAlways[rule.action]?.includes(viewer.role)) {
       return same(is, rule.otherwise as Json) ? [] : fault('is told');
     }
-    if (name in variedFields && !same(is, admins)) return [];
+    if (name in variedFields && name !== 'Event.facts' && !same(is, admins)) return [];
     const inner = getNamedType(field.type);
     if (isLeafType(inner)) return same(is, admins) ? [] : fault('differs');
     const node = connected(inner.name);
@@ -258,7 +267,8 @@ export class Eyes {
     return seen.flatMap((row, index) => this.faultsIn(viewer, typeOf(noun), is[index] as Row, row));
   }
 
-  faultsIn(viewer: Viewer, type: GraphQLObjectType, is: Row, admins: Row): string[] {
+  faultsIn(viewer: Viewer, type: GraphQLObjectType, is: Row, told: Row): string[] {
+    const admins = this.withoutCounts(viewer, type.name, told);
     const isSecret =
       admins['productionStatus'] === 'IN_PRODUCTION' && !producers.includes(viewer.role);
     const asked = Object.values(type.getFields()).filter((field) => field.name in admins);
