@@ -38,7 +38,7 @@ export function build(): void {
 }
 
 export async function startContestant(
-  name: 'postgraphile' | 'json-handler',
+  name: 'postgraphile' | 'json-handler' | 'bare',
   databaseUrl: string,
 ): Promise<Contestant> {
   const child = spawn(process.execPath, [programOf(name)], {

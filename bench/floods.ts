@@ -4,7 +4,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { defaultLimits, limitSetting, type LimitName } from '../src/limits.ts';
 import type { Bench } from './bench.ts';
-import { build, startSweepbook, type Contestant } from './contestants.ts';
+import { build, startContestant, startSweepbook, type Contestant } from './contestants.ts';
 import { ensureData } from './data.ts';
 import { number } from './report.ts';
 
@@ -94,46 +94,48 @@ async function makeToken({ url, token }: Contestant): Promise<string> {
   return answer.data.createToken.token;
 }
 
-/** Each flood in full, with a calm time before it, beside a client that asks on. */
+/** Each flood in full, beside a client that asks on: on a server that is nothing to it, then on the one that it asks. */
 export const floodsBench: Bench = async ({ cluster, options }) => {
   build();
   const size = { datasets: 1000, filesEach: 10 };
   const database = await ensureData(cluster, size, 'floods');
   const names: LimitName[] = ['rate', 'anonymousRate', 'socketsPerPrincipal'];
   const usual = names.map((name) => [limitSetting(name), String(defaultLimits[name])]);
-  const server = await startSweepbook(
-    'sweepbook',
-    cluster.urlOf(database),
-    Object.fromEntries(usual),
-  );
+  const url = cluster.urlOf(database);
+  const server = await startSweepbook('sweepbook', url, Object.fromEntries(usual));
+  const bare = await startContestant('bare', url);
   const rows: (string | number)[][] = [];
   let mostBytes = 0;
   try {
     await askUntil(server, pause(2000));
     const flooder = await makeToken(server);
     for (const { kind, count, withToken = false } of floods) {
+      const token = withToken ? flooder : undefined;
       const calm = await askUntil(server, pause(options.seconds * 1000));
+      const beside = await askUntil(server, attack(bare, kind, count, token));
       await longestDelayMs(server);
       const before = server.rssBytes();
       let most = before;
       const looking = setInterval(() => (most = Math.max(most, server.rssBytes())), 100);
-      const outcomes = attack(server, kind, count, withToken ? flooder : undefined);
+      const outcomes = attack(server, kind, count, token);
       const flooded = await askUntil(server, outcomes);
       clearInterval(looking);
       mostBytes = Math.max(mostBytes, most);
-      const ratio = p95(flooded.latenciesMs) / p95(calm.latenciesMs);
+      const p95s = [calm, beside, flooded].map(({ latenciesMs }) => p95(latenciesMs));
+      const [calmMs = 0, besideMs = 0, floodedMs = 0] = p95s;
       rows.push([
         `${kind}${withToken ? ', with a token' : ''} × ${count.toLocaleString('en')}`,
-        number(p95(calm.latenciesMs), 1),
-        number(p95(flooded.latenciesMs), 1),
-        number(ratio, 1),
-        calm.failures + flooded.failures,
+        ...p95s.map((ms) => number(ms, 1)),
+        number(floodedMs / calmMs, 1),
+        number(floodedMs / besideMs, 1),
+        calm.failures + beside.failures + flooded.failures,
         number(await longestDelayMs(server), 0),
         number((most - before) / 2 ** 20, 0),
       ]);
       process.stderr.write(`${rows.at(-1)?.join(' | ')}  ${(await outcomes).slice(0, 300)}\n`);
     }
   } finally {
+    await bare.close();
     await server.close();
     await cluster.sql('postgres', `drop database "${database}" with (force)`);
   }
@@ -144,12 +146,16 @@ export const floodsBench: Bench = async ({ cluster, options }) => {
       `A client asks for a page of datasets ${asksPerSecond} times a second, by the default limits; each flood comes in full from ` +
         'another process and another address of the loopback, after a calm time. Clients, attackers (nice 19), server and ' +
         `PostgreSQL share the same cores. The server never had more than ${number(mostBytes / 2 ** 20, 0)} MiB.`,
+      'Beside: the same flood on a bare node:http server that answers at once, while the client asks Sweepbook. That is what ' +
+        'sharing the cores with the attackers costs; what is more is what a flood of Sweepbook itself costs its clients.',
     ],
     columns: [
       'flood',
       'p95 calm, ms',
+      'p95 beside, ms',
       'p95 flooded, ms',
-      'ratio',
+      '÷ calm',
+      '÷ beside',
       'not answered',
       'longest delay of the event loop, ms',
       'MiB more at most',

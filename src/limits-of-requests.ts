@@ -125,7 +125,7 @@ export const limitsOfRequests = {
       '`BAD_USER_INPUT`, HTTP 413',
     ),
     bodyRate: limit(
-      16 * MiB,
+      8 * MiB,
       'bytes',
       [0, 4096 * MiB],
       'each second, of the bodies of a principal or an address that are longer than 64 KiB, after one as long as may be at once; 0 = any',

@@ -31,15 +31,16 @@ export class Bodies {
   }
 
   /**
-   * What is refused is taken and thrown away for a while: who sends first and reads then shall come to see why. Then the
-   * connection is closed, if there is no end.
+   * What is refused is taken and thrown away if it tells its end: who sends first and reads then shall come to see why.
+   * Of what may have none nothing more is taken. Then the connection is closed, if it is not at its end.
    */
   leaveUnread(request: IncomingMessage, sender: string): void {
+    const late = setTimeout(() => request.socket.destroy(), farewellMs).unref();
     // Else Node throws it away as fast as it comes.
     request.read(0);
-    const late = setTimeout(() => request.socket.destroy(), farewellMs).unref();
-    const rest = this.paced(request, sender);
-    rest.once('close', () => clearTimeout(late)).resume();
+    const rest = this.paced(request, sender).once('close', () => clearTimeout(late));
+    if (request.headers['transfer-encoding'] === undefined) rest.resume();
+    else rest.pause();
   }
 
   private async *chunks(request: IncomingMessage, sender: string): AsyncGenerator<Buffer> {

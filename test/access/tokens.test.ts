@@ -393,3 +393,20 @@ test('one subscription too many is refused, and the connection stays', async () 
   });
   socket.terminate();
 });
+
+test('while the last use of a token is being written, nobody else who shows it waits for that', async () => {
+  const token = await server.tokenOf('busy', 'USER');
+  const other = await server.database.client();
+  await other.query('begin');
+  await other.query(`select from tokens where principal = 'busy' for update`);
+  const first = httpStatus(token);
+  await until('it waits for the row', async () => {
+    const waiting = await server.database.sql(
+      `select from pg_stat_activity where wait_event_type = 'Lock' and query like 'update "tokens"%'`,
+    );
+    return waiting.length === 1;
+  });
+  expect(await httpStatus(token)).toMatchObject({ status: 200 });
+  await other.query('rollback');
+  expect(await first).toMatchObject({ status: 200 });
+});

@@ -1,15 +1,24 @@
-import { getIntrospectionQuery } from 'graphql';
+import { readFileSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { setImmediate } from 'node:timers/promises';
+import { buildSchema, getIntrospectionQuery, parse } from 'graphql';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { anonymous, type Viewer } from '../../src/access/policy.ts';
 import { readConfig } from '../../src/config.ts';
 import { SweepbookError } from '../../src/errors.ts';
 import { defaultLimits } from '../../src/limits.ts';
 import { networkOf } from '../../src/server/address.ts';
+import { Bodies } from '../../src/server/bodies.ts';
 import { Buckets } from '../../src/server/buckets.ts';
 import { Gate, payerOf } from '../../src/server/gate.ts';
 import { InFlight } from '../../src/server/in-flight.ts';
+import { SchemaAnswers } from '../../src/server/schema-answers.ts';
 import { Turns } from '../../src/server/turns.ts';
 import { clientOf, type TestClient } from '../support/client.ts';
+import { runProgram } from '../support/program.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { openSocket, TestSocket } from '../support/socket.ts';
 import { until } from '../support/until.ts';
@@ -71,6 +80,64 @@ describe('alone', () => {
     await expect(ask('wrong')).rejects.toMatchObject({ facts: { limit: 'wrongTokenRate' } });
     await expect(ask('wrong', '192.0.2.9')).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
     expect(lookedUp).toBe(6);
+  });
+
+  test('tokens that are new come a few at a time, and no more of them than may be wrong', async () => {
+    let working = 0;
+    let most = 0;
+    let lookedUp = 0;
+    const gate = new Gate({ ...defaultLimits, wrongTokenRate: 1, wrongTokenBurst: 10 });
+    const ask = (token: string) =>
+      gate.admit(token, '192.0.2.1', async () => {
+        lookedUp++;
+        most = Math.max(most, ++working);
+        await setImmediate();
+        working--;
+        if (token.startsWith('wrong')) throw new SweepbookError('UNAUTHENTICATED', 'not known');
+        return anna;
+      });
+    const good = Array.from({ length: 30 }, (_, at) => ask(`good ${at}`));
+    expect(await Promise.all(good)).toHaveLength(30);
+    const wrong = Array.from({ length: 30 }, (_, at) => ask(`wrong ${at}`));
+    const codes = (await Promise.allSettled(wrong)).map((end) =>
+      end.status === 'rejected' ? (end.reason as SweepbookError).code : 'admitted',
+    );
+    expect(codes.filter((code) => code === 'UNAUTHENTICATED')).toHaveLength(10);
+    expect(codes.filter((code) => code === 'RATE_LIMITED')).toHaveLength(20);
+    expect([lookedUp, most]).toEqual([40, 4]);
+  });
+
+  test('the bodies of one sender share his rate, and all of them come whole', async () => {
+    const bodies = new Bodies({ ...defaultLimits, bodyRate: 2000, bodyBytes: 1000 });
+    const begun = performance.now();
+    const came = await Promise.all(
+      ['one', 'two'].map(async (name) => {
+        const chunks = Array.from({ length: 4 }, (_, at) => Buffer.alloc(250, `${name}${at}`));
+        const request = Readable.from(chunks) as IncomingMessage;
+        const body = await buffer(bodies.paced(request, 'anna'));
+        return body.equals(Buffer.concat(chunks));
+      }),
+    );
+    expect(came).toEqual([true, true]);
+    // 1,000 bytes at once, and as many in half a second.
+    expect(performance.now() - begun).toBeGreaterThan(400);
+  });
+
+  test('what is asked about the schema is found out once, as text and as answer', () => {
+    const answers = new SchemaAnswers(buildSchema('type Query { a(b: Int): Int }'));
+    const ask = (text: string) => answers.answerTo({ document: parse(text) });
+    const types = '{ __schema { queryType { name } } }';
+    const first = ask(types);
+    expect(first).toEqual({ data: { __schema: { queryType: { name: 'Query' } } } });
+    expect(ask(types)).toBe(first);
+    const text = '{"data":{"__schema":{"queryType":{"name":"Query"}}}}\n';
+    expect(answers.textOf({ data: first?.data ?? null })).toBe(text);
+    expect(answers.textOf({ data: { a: 1 } })).toBe('{"data":{"a":1}}\n');
+    expect(ask('{ __typename a }')).toBeUndefined();
+    expect(ask('fragment f on Query { a } { __typename ...f }')).toBeUndefined();
+    expect(ask('query q($n: String!) { __type(name: $n) { name } }')).toBeUndefined();
+    for (let at = 0; at < 16; at++) ask(`{ a${at}: __typename }`);
+    expect(ask(types)).not.toBe(first);
   });
 
   test('what may be answered is paid for, and the rest of it once', () => {
@@ -212,4 +279,23 @@ describe('of a server', () => {
     socket.webSocket.resume();
     expect([1006, 4413]).toContain((await socket.closed).code);
   });
+});
+
+test('the command line waits for as long as it is told to, and asks again', async () => {
+  const server = await startTestServer({
+    SWEEPBOOK_WORKER: 'false',
+    SWEEPBOOK_LIMIT_RATE: '6',
+    SWEEPBOOK_LIMIT_BURST: '16',
+    SWEEPBOOK_LIMIT_POINT_FIELDS: '1',
+  });
+  const ask = async () => (await server.operator.raw('{ viewer { name } }')).errors;
+  await until(
+    'nothing is left',
+    async () => (await ask())?.[0]?.extensions.code === 'RATE_LIMITED',
+  );
+  const token = readFileSync(join(server.folder, 'home', 'operator-token'), 'utf8').trim();
+  const settings = { SWEEPBOOK_URL: server.address, SWEEPBOOK_TOKEN: token };
+  const ended = await runProgram(['whoami'], settings);
+  expect(ended).toMatchObject({ code: 0, stderr: '' });
+  await server.close();
 });

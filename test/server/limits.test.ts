@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { renameSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { getIntrospectionQuery } from 'graphql';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { defaultLimits as limits } from '../../src/limits.ts';
@@ -15,6 +16,12 @@ beforeAll(async () => {
   token = await server.tokenOf('olga', 'OPERATOR');
 });
 afterAll(() => server.close());
+
+const connected = async ({ address }: TestServer) => {
+  const socket = connect(Number(new URL(address).port), '127.0.0.1');
+  await once(socket, 'connect');
+  return socket.pause();
+};
 
 const deep = (levels: number) =>
   `{ files { nodes { ${'mergedInto { '.repeat(levels)} lfn ${'}'.repeat(levels)} } } }`;
@@ -203,6 +210,29 @@ test('other roads: health, and what is not there', async () => {
   expect(await page.text()).not.toMatch(/https?:\/\/(?!127\.0\.0\.1|localhost|www\.w3\.org)/);
 });
 
+test('who sends a body that is too long, and reads only then, is told why', async () => {
+  const socket = await connected(server);
+  const length = limits.bodyBytes + 1024 * 1024;
+  socket.write(`POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Length: ${length}\r\n\r\n`);
+  await new Promise((resolve) => socket.write(Buffer.alloc(length, 'x'), resolve));
+  socket.write('GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+  const told = await text(socket);
+  // It was taken to its end, and the connection is as good as before.
+  expect(told.match(/HTTP\S+ \d+/g)).toEqual(['HTTP/1.1 413', 'HTTP/1.1 200']);
+  expect(told).toContain(`${limits.bodyBytes} bytes are the limit`);
+});
+
+test('who asks on and on without waiting for answers is cut off', async () => {
+  const socket = await connected(server);
+  const body = '{"query":"{ __typename }"}';
+  const asked = `POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  socket.write(asked.repeat(limits.requestsPerConnection + 20));
+  const told = await text(socket);
+  const answered = Array.from({ length: limits.requestsPerConnection }, () => 'HTTP/1.1 200');
+  expect(told.match(/HTTP\S+ \d+/g)).toEqual([...answered, 'HTTP/1.1 429']);
+  expect(told).toContain('SWEEPBOOK_LIMIT_REQUESTS_PER_CONNECTION');
+});
+
 test('silent connections and half a request do not keep a server that goes down', async () => {
   const short = await startTestServer({
     SWEEPBOOK_WORKER: 'false',
@@ -210,11 +240,11 @@ test('silent connections and half a request do not keep a server that goes down'
   });
   const port = Number(new URL(short.address).port);
   const sockets = await Promise.all(
-    ['', 'POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{'].map(async (text) => {
+    ['', 'POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{'].map(async (begun) => {
       const socket = connect(port, '127.0.0.1');
       socket.on('error', () => undefined).resume();
       await once(socket, 'connect');
-      socket.write(text);
+      socket.write(begun);
       return socket;
     }),
   );
