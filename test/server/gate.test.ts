@@ -186,6 +186,30 @@ describe('alone', () => {
     expect(order.join('')).toBe('abcaba');
   });
 
+  test('whose turn was a heavy one rests, and nobody else', async () => {
+    const turns = new Turns();
+    const order: string[] = [];
+    const take = async (key: string, ms = 0) => {
+      await turns.next(key);
+      order.push(key);
+      for (const end = performance.now() + ms; performance.now() < end;);
+    };
+    await Promise.all([
+      ...['a', 'a'].map((key) => take(key, 100)),
+      take('b'),
+      take('b'),
+      take('b'),
+    ]);
+    expect(order.join('')).toBe('abbba');
+    // Who comes while all others rest does not wait for them.
+    const [first, second] = [take('a', 300), take('a')];
+    await first;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await take('c');
+    await second;
+    expect(order.join('').slice(5)).toBe('aca');
+  });
+
   test.each([
     ['SWEEPBOOK_LIMIT_DEPTH', '3', 'SWEEPBOOK_LIMIT_DEPTH "3": a whole number from 4 to 100'],
     ['SWEEPBOOK_LIMIT_BODY_BYTES', '32MB', 'SWEEPBOOK_LIMIT_BODY_BYTES "32MB": a whole number'],
