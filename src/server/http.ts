@@ -1,6 +1,11 @@
 import type { ApolloServer } from '@apollo/server';
 import { fastifyApolloHandler } from '@as-integrations/fastify';
-import type { FastifyInstance, FastifyRequest, RouteHandlerMethod } from 'fastify';
+import type {
+  FastifyInstance,
+  FastifyRequest,
+  onSendAsyncHookHandler,
+  RouteHandlerMethod,
+} from 'fastify';
 import { GraphQLError } from 'graphql';
 import type { Logger } from 'pino';
 import { unknownViewer, type Asked } from '../access/audit-trail.ts';
@@ -81,7 +86,7 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   if (options.graphiql) await serveGraphiql(app);
   if (options.graphiql) app.get('/', async (_request, reply) => reply.redirect('/graphiql', 302));
   const fast = options.reads && new FastReads(complexity, means.stores, options.reads, log);
-  serveGraphql(app, { means, apollo, fast, gate, callers, addressOf });
+  serveGraphql(app, { means, apollo, schemaAnswers, fast, gate, callers, addressOf });
   await app.ready();
   const served = serveWebSockets(app.server, complexity, means, {
     ...options,
@@ -115,6 +120,7 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
 interface Roads {
   readonly means: Means;
   readonly apollo: ApolloServer<Context>;
+  readonly schemaAnswers: SchemaAnswers;
   readonly fast: FastReads | undefined;
   readonly gate: Gate;
   readonly callers: Callers;
@@ -123,7 +129,7 @@ interface Roads {
 
 /** /graphql over HTTP: by the fast road if it knows the answer, else by the plain one. */
 function serveGraphql(app: FastifyInstance, roads: Roads): void {
-  const { means, apollo, fast, gate, callers, addressOf } = roads;
+  const { means, apollo, schemaAnswers, fast, gate, callers, addressOf } = roads;
   const viewerOf = (request: FastifyRequest) => callers.get(request)?.viewer ?? anonymous;
   const purseOf = (request: FastifyRequest) => callers.get(request)?.ticket ?? free;
   const handler = fastifyApolloHandler(apollo, {
@@ -144,7 +150,9 @@ function serveGraphql(app: FastifyInstance, roads: Roads): void {
     if (caller) await gate.turns.next(caller.ticket.payer.key);
     return handler.call(this, request, reply);
   };
-  app.route({ url: '/graphql', method: ['GET', 'OPTIONS'], handler: plainRoad });
+  const onSend: onSendAsyncHookHandler = async (_request, _reply, payload) =>
+    (typeof payload === 'string' && schemaAnswers.bytesOf(payload)) || payload;
+  app.route({ url: '/graphql', method: ['GET', 'OPTIONS'], handler: plainRoad, onSend });
   const answered = (request: FastifyRequest, asked: AskedQuery) => {
     if (!fast || !means.trail.reads) return;
     const { fields, operation } = fast.fieldsOf(asked);
@@ -154,7 +162,7 @@ function serveGraphql(app: FastifyInstance, roads: Roads): void {
   const handle = fast
     ? fastRoad({ reads: fast, viewerOf, purseOf, plainRoad, answered })
     : plainRoad;
-  app.post('/graphql', handle);
+  app.post('/graphql', { onSend }, handle);
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>

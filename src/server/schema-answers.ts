@@ -15,6 +15,13 @@ export interface SchemaQuestion {
   readonly operationName?: string | null | undefined;
 }
 
+interface Kept {
+  readonly answer: ExecutionResult;
+  readonly text: string;
+  /** As it is sent: to write a text of half a megabyte as UTF-8 takes longer than all else. */
+  readonly bytes: Buffer;
+}
+
 /** So many different questions are remembered; tools ask the same few. */
 const mostKept = 16;
 
@@ -25,8 +32,7 @@ const mostKept = 16;
 export class SchemaAnswers {
   private readonly schema: GraphQLSchema;
   /** By text and operation, the one that was asked for last at the end. */
-  private readonly kept = new Map<string, ExecutionResult>();
-
+  private readonly kept = new Map<string, Kept>();
   private readonly texts = new WeakMap<object, string>();
 
   constructor(schema: GraphQLSchema) {
@@ -38,13 +44,13 @@ export class SchemaAnswers {
     const text = document.loc?.source.body;
     if (text === undefined || !isForSchemaAlone(document, operationName)) return undefined;
     const key = JSON.stringify([operationName ?? '', text]);
-    const answer = this.kept.get(key) ?? this.findOut(document, operationName);
-    if (!answer) return undefined;
+    const kept = this.kept.get(key) ?? this.findOut(document, operationName);
+    if (!kept) return undefined;
     this.kept.delete(key);
-    this.kept.set(key, answer);
+    this.kept.set(key, kept);
     const [oldest] = this.kept.keys();
     if (this.kept.size > mostKept && oldest !== undefined) this.kept.delete(oldest);
-    return answer;
+    return kept.answer;
   }
 
   /** The text of an answer, for these written once; Apollo puts what is in it into another object. */
@@ -53,14 +59,23 @@ export class SchemaAnswers {
     return (data && this.texts.get(data)) ?? `${JSON.stringify(answer)}\n`;
   }
 
+  /** The bytes of a text that was written by `textOf`, if they are at hand. */
+  bytesOf(text: string): Buffer | undefined {
+    for (const kept of this.kept.values()) {
+      if (kept.text.length === text.length && kept.text === text) return kept.bytes;
+    }
+    return undefined;
+  }
+
   private findOut(
     document: DocumentNode,
     operationName: string | null | undefined,
-  ): ExecutionResult | undefined {
+  ): Kept | undefined {
     const answer = execute({ schema: this.schema, document, operationName });
     if (answer instanceof Promise || answer.errors) return undefined;
-    if (answer.data) this.texts.set(answer.data, `${JSON.stringify(answer)}\n`);
-    return answer;
+    const text = `${JSON.stringify(answer)}\n`;
+    if (answer.data) this.texts.set(answer.data, text);
+    return { answer, text, bytes: Buffer.from(text) };
   }
 }
 

@@ -132,6 +132,11 @@ describe('alone', () => {
     expect(ask(types)).toBe(first);
     const text = '{"data":{"__schema":{"queryType":{"name":"Query"}}}}\n';
     expect(answers.textOf({ data: first?.data ?? null })).toBe(text);
+    const bytes = answers.bytesOf(text);
+    expect(bytes?.toString()).toBe(text);
+    ask(types);
+    expect(answers.bytesOf(text)).toBe(bytes);
+    expect(answers.bytesOf(text.replace('Query', 'query'))).toBeUndefined();
     expect(answers.textOf({ data: { a: 1 } })).toBe('{"data":{"a":1}}\n');
     expect(ask('{ __typename a }')).toBeUndefined();
     expect(ask('fragment f on Query { a } { __typename ...f }')).toBeUndefined();
