@@ -10,7 +10,7 @@ export type Moment = Date | Place;
 
 /** Which files of a list are wanted. */
 export interface ListFilter {
-  /** Run numbers as a PostgreSQL int4multirange. */
+  /** Run numbers as a PostgreSQL int8multirange: of int4, the end after the largest number would be none. */
   readonly runs?: string | undefined;
   readonly goodRuns: boolean;
   /** Added after it. */
@@ -184,7 +184,7 @@ const copies = (defaultStoreId: number | undefined) => sql`
 /** A condition on runs r. */
 export function fits({ runs, goodRuns }: ListFilter): RawBuilder<unknown> {
   return allOf([
-    runs === undefined ? undefined : sql`r.number <@ ${runs}::int4multirange`,
+    runs === undefined ? undefined : sql`r.number::bigint <@ ${runs}::int8multirange`,
     goodRuns ? sql`r.verdict = 'GOOD'` : undefined,
   ]);
 }

@@ -199,6 +199,11 @@ test('files of good runs, of some runs, and which runs they are', async () => {
   expect(await namesOf('good', '&goodRuns=true')).toEqual(['/good/b.root']);
   expect(await namesOf('good', '&runs=201')).toEqual(['/good/a.root', '/good/b.root']);
   expect(await namesOf('good', '&runs=201&goodRuns=true')).toEqual([]);
+  expect(await namesOf('good', '&runs=201,202-2147483647')).toEqual([
+    '/good/a.root',
+    '/good/b.root',
+    '/good/c.root',
+  ]);
   expect((await linesOf('good', '&runs=202-203')).map((line) => line.runs)).toEqual([
     [201, 202],
     [203],
