@@ -26,6 +26,7 @@ import {
 } from './backups.schema.ts';
 import { requestBackup, type BackupRequestOutcome } from './backups.service.ts';
 import { listMassStores, type MassStoreRow } from './mass-stores.service.ts';
+import { uploadKey } from '../storage/incoming.ts';
 
 export async function loadBackups(context: Context, ids: readonly number[]) {
   return inOrder(ids, await backupsByIds(context.db.fork(), context.viewer, ids), (row) => row.id);
@@ -132,7 +133,7 @@ export class BackupRequestResultResolver {
   ): UploadTarget | undefined {
     if (!result.target || result.backupId === undefined) return undefined;
     const store = means.stores.of(result.target);
-    return { store: store.name, path: store.placeOf(store.uploadKey(result.backupId)) };
+    return { store: store.name, path: store.placeOf(uploadKey(result.backupId)) };
   }
 }
 

@@ -9,7 +9,6 @@ import type {
   StoreState,
   TemporaryFile,
 } from './contract.ts';
-import { isTemporary, temporaryKey, uploadKey } from './incoming.ts';
 
 /**
  * A store that the tables know and that this host does not know how to reach: it is down, and says why. Jobs may
@@ -40,10 +39,6 @@ export class AwayStore implements MassStore {
   finalKey(lfn: string): string {
     return lfn.slice(1);
   }
-
-  readonly temporaryKey = temporaryKey;
-  readonly uploadKey = uploadKey;
-  readonly isTemporary = isTemporary;
 
   placeOf(key: string): string {
     return `${this.settings.root.replace(/\/+$/, '')}/${key}`;

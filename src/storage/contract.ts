@@ -130,10 +130,6 @@ export interface MassStore {
   probe(): Promise<StoreState>;
   /** The final key of a file. */
   finalKey(lfn: string): string;
-  /** The key under which an attempt copies; told apart from those of all other attempts. */
-  temporaryKey(backupId: number, attempt: number): string;
-  /** The key under which the producer copies by himself; one for each record. */
-  uploadKey(backupId: number): string;
   /** Copies a file of this host under a temporary key. What lies there already is replaced. */
   put(source: string, key: string, expected: Expected, options?: PutOptions): Promise<void>;
   /**
@@ -167,7 +163,6 @@ export interface MassStore {
   listTemporary(): Promise<TemporaryFile[]>;
   /** The key of a place as a person or producer names it (path or key); BAD_USER_INPUT outside the store. */
   keyOf(place: string): Promise<string>;
-  isTemporary(key: string): boolean;
   /** The place as a producer on the same file system writes to it. */
   placeOf(key: string): string;
   /** What a job opens. */

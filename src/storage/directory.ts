@@ -33,12 +33,9 @@ import {
   demandStoredKey,
   demandTemporary,
   incoming,
-  isTemporary,
   marker,
   markerText,
   ownerOf,
-  temporaryKey,
-  uploadKey,
 } from './incoming.ts';
 import { keyTaken } from './key-taken.ts';
 import { readBack, statOf } from './read-back.ts';
@@ -96,10 +93,6 @@ export class DirectoryStore implements MassStore {
   finalKey(lfn: string): string {
     return lfn.slice(1);
   }
-
-  readonly temporaryKey = temporaryKey;
-  readonly uploadKey = uploadKey;
-  readonly isTemporary = isTemporary;
 
   placeOf(key: string): string {
     return join(this.root, key);

@@ -6,10 +6,12 @@ export const markerText = 'Sweepbook keeps a mass store in this folder.\n';
 
 const temporaryName = /^b(\d{1,15})(?:\.a(\d{1,9})|\.direct)$/;
 
+/** The key under which an attempt copies; told apart from those of all other attempts. The same in every store. */
 export function temporaryKey(backupId: number, attempt: number): string {
   return `${incoming}/b${backupId}.a${attempt}`;
 }
 
+/** The key under which a producer copies by himself; one for each record. */
 export function uploadKey(backupId: number): string {
   return `${incoming}/b${backupId}.direct`;
 }

@@ -22,8 +22,6 @@ import {
   marker,
   markerText,
   ownerOf,
-  temporaryKey,
-  uploadKey,
 } from './incoming.ts';
 import { evidenceOf, S3Bucket } from './s3-bucket.ts';
 import { publishS3 } from './s3-publish.ts';
@@ -79,10 +77,6 @@ export class S3Store implements MassStore {
     this.bucket.objectOf(key);
     return key;
   }
-
-  readonly temporaryKey = temporaryKey;
-  readonly uploadKey = uploadKey;
-  readonly isTemporary = isTemporary;
 
   placeOf(key: string): string {
     return this.bucket.urlOf(key);

@@ -12,6 +12,7 @@ import {
   type PutOptions,
 } from './contract.ts';
 import { askAndJudge, type Asking } from './judge.ts';
+import { temporaryKey } from './incoming.ts';
 
 /** One question of the self-test, and whether the answer was the right one. */
 export interface Finding {
@@ -50,7 +51,7 @@ export async function selfTest(
   options: PutOptions = {},
 ): Promise<SelfTest> {
   const folder = await mkdtemp(join(tmpdir(), 'sweepbook-canary-'));
-  const key = store.temporaryKey(canary, attempt);
+  const key = temporaryKey(canary, attempt);
   const findings: Finding[] = [];
   const askings: readonly Asking[] =
     store.features.says.length > 0 ? ['SAYS', 'READ_BACK'] : ['READ_BACK'];

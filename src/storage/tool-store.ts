@@ -18,12 +18,9 @@ import {
   demandStoredKey,
   demandTemporary,
   incoming,
-  isTemporary,
   marker,
   markerText,
   ownerOf,
-  temporaryKey,
-  uploadKey,
 } from './incoming.ts';
 import { keyTaken } from './key-taken.ts';
 import { inScratch, isPlainPath } from './scratch.ts';
@@ -73,10 +70,6 @@ export class ToolStore implements MassStore {
       `${fault} in store ${this.name} (${this.kind}): choose another LFN or store`,
     );
   }
-
-  readonly temporaryKey = temporaryKey;
-  readonly uploadKey = uploadKey;
-  readonly isTemporary = isTemporary;
 
   placeOf(key: string): string {
     return `${this.settings.root}/${key}`;

@@ -14,12 +14,9 @@ import {
   demandStoredKey,
   demandTemporary,
   incoming,
-  isTemporary,
   marker,
   markerText,
   ownerOf,
-  temporaryKey,
-  uploadKey,
 } from './incoming.ts';
 import { WebDav, type DavSettings } from './webdav.ts';
 import { isPlain, publishDav } from './webdav-publish.ts';
@@ -52,10 +49,6 @@ export abstract class DavStore {
     this.demandName(lfn, 'lfn');
     return lfn.slice(1);
   }
-
-  readonly temporaryKey = temporaryKey;
-  readonly uploadKey = uploadKey;
-  readonly isTemporary = isTemporary;
 
   placeOf(key: string): string {
     return this.dav.urlOf(key);

@@ -15,12 +15,9 @@ import {
   demandStoredKey,
   demandTemporary,
   incoming,
-  isTemporary,
   marker,
   markerText,
   ownerOf,
-  temporaryKey,
-  uploadKey,
 } from './incoming.ts';
 import { copyIn, copyOut, watchedCopy } from './xrootd-copy.ts';
 import { publishXrootd } from './xrootd-publish.ts';
@@ -77,10 +74,6 @@ export class XrootdStore implements MassStore {
       `${fault} in store ${this.name} (XRootD): choose another LFN or store`,
     );
   }
-
-  readonly temporaryKey = temporaryKey;
-  readonly uploadKey = uploadKey;
-  readonly isTemporary = isTemporary;
 
   placeOf(key: string): string {
     return this.server.urlOf(key);

@@ -20,6 +20,7 @@ import type { ConfirmLevel, Evidence, MassStore, StoreAnswer } from '../storage/
 import { askAndJudge, type Asking } from '../storage/judge.ts';
 import type { OpenStores } from '../storage/open.ts';
 import { advanceInTransaction } from './sweeps.service.ts';
+import { isTemporary, uploadKey } from '../storage/incoming.ts';
 
 /**
  * Records a confirmation, and moves on the sweeps that waited for it: one transaction, whichever
@@ -147,7 +148,7 @@ async function ensureRecord(
 }
 
 async function keyOfCopy(store: MassStore, backupId: number, input: RecordBackup): Promise<string> {
-  const upload = store.uploadKey(backupId);
+  const upload = uploadKey(backupId);
   const isUpload = input.path === upload || input.path === store.placeOf(upload);
   const final = store.finalKey(input.lfn);
   // Reported before, published, and the server died before it could say so.
@@ -159,7 +160,7 @@ async function keyOfCopy(store: MassStore, backupId: number, input: RecordBackup
     return final;
   }
   const key = await store.keyOf(input.path);
-  if (store.isTemporary(key) && key !== upload) {
+  if (isTemporary(key) && key !== upload) {
     throw badInput('path', input.path, `the copy of ${input.lfn} goes to ${store.placeOf(upload)}`);
   }
   return key;
@@ -185,7 +186,7 @@ async function confirmCopy(
       return answer;
     };
     let answer = await ask(key);
-    const finalKey = store.isTemporary(key) ? store.finalKey(claim.lfn) : key;
+    const finalKey = isTemporary(key) ? store.finalKey(claim.lfn) : key;
     if (finalKey !== key) {
       await store.publish(key, finalKey);
       if (store.features.publishCopies) answer = await ask(finalKey);

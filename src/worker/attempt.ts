@@ -9,6 +9,7 @@ import { changed } from '../storage/copy-file.ts';
 import { askAndJudge } from '../storage/judge.ts';
 import { inScratch } from '../storage/scratch.ts';
 import { settleCopy } from '../sweeps/confirmations.service.ts';
+import { temporaryKey, uploadKey } from '../storage/incoming.ts';
 
 export interface Attempt {
   readonly db: Db;
@@ -32,12 +33,12 @@ export async function runAttempt(attempt: Attempt): Promise<void> {
   await clearEarlier(attempt);
   const finalKey = await finalKeyOf(attempt);
   if ((await store.sizeOf(finalKey)) !== undefined) return adopt(attempt, finalKey);
-  const upload = store.uploadKey(claim.backupId);
+  const upload = uploadKey(claim.backupId);
   if ((await store.sizeOf(upload)) === claim.expected.sizeBytes) {
     const { answer, doubt } = await ask(attempt, upload);
     if (!doubt) return finish(attempt, upload, finalKey, answer);
   }
-  const key = store.temporaryKey(claim.backupId, claim.attempt);
+  const key = temporaryKey(claim.backupId, claim.attempt);
   try {
     const source = await putFromAny(attempt, key);
     await recordCopied(attempt.db, claim, key, attempt.leaseSeconds);
@@ -68,7 +69,7 @@ const mostEarlier = 20;
 /** What dead attempts of this file left: whoever wrote it has lost his lease. */
 async function clearEarlier({ store, claim }: Attempt): Promise<void> {
   for (let earlier = Math.max(1, claim.attempt - mostEarlier); earlier < claim.attempt; earlier++) {
-    await store.removeTemporary(store.temporaryKey(claim.backupId, earlier));
+    await store.removeTemporary(temporaryKey(claim.backupId, earlier));
   }
 }
 

@@ -8,6 +8,7 @@ import { selfTest } from '../../src/storage/self-test.ts';
 import { ToolStore } from '../../src/storage/tool-store.ts';
 import { makeFile, type MadeFile } from '../support/files.ts';
 import { codeOf } from './contract.ts';
+import { temporaryKey } from '../../src/storage/incoming.ts';
 
 /** An archive of somebody's: one program, which keeps its files in a folder and answers as it is told. */
 const folder = mkdtempSync(join(tmpdir(), 'sweepbook-command-'));
@@ -78,8 +79,8 @@ esac
   store = openStore();
   await store.prepare();
   file = await makeFile(join(folder, `odd $HOME "name"`), 'truth', 3000);
-  await store.put(file.path, store.temporaryKey(1, 1), file);
-  await store.publish(store.temporaryKey(1, 1), 'some/where/right.root');
+  await store.put(file.path, temporaryKey(1, 1), file);
+  await store.publish(temporaryKey(1, 1), 'some/where/right.root');
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -94,12 +95,12 @@ test('a file goes in, is read back, listed, fetched, and never replaced', async 
   const keys = [];
   for await (const found of store.list()) keys.push([found.key, found.sizeBytes]);
   expect(keys).toEqual([[key, 3000]]);
-  await store.put(file.path, store.temporaryKey(1, 2), file);
+  await store.put(file.path, temporaryKey(1, 2), file);
   expect((await store.listTemporary()).map(({ attempt }) => attempt)).toEqual([2]);
   writeFileSync(join(root, 'other.root'), 'other');
-  expect(await codeOf(store.publish(store.temporaryKey(1, 2), 'other.root'))).toBe('DUPLICATE');
+  expect(await codeOf(store.publish(temporaryKey(1, 2), 'other.root'))).toBe('DUPLICATE');
   expect(readFileSync(join(root, 'other.root'), 'utf8')).toBe('other');
-  await store.removeTemporary(store.temporaryKey(1, 2));
+  await store.removeTemporary(temporaryKey(1, 2));
   rmSync(join(root, 'other.root'));
   expect(() => store.finalKey('/a b')).toThrow('only letters');
   expect(await codeOf(store.sizeOf('-rf'))).toBe('BAD_USER_INPUT');

@@ -6,6 +6,7 @@ import { SweepbookError } from '../../src/errors.ts';
 import type { MassStore, PutOptions, StoreAnswer } from '../../src/storage/contract.ts';
 import { judge } from '../../src/storage/judge.ts';
 import { describeFile, makeFile, type MadeFile } from '../support/files.ts';
+import { temporaryKey, uploadKey } from '../../src/storage/incoming.ts';
 
 /** What its host can do to this kind of store, besides. */
 export interface HostTricks {
@@ -92,7 +93,7 @@ export function storeContract(
       text: string,
       size?: number,
     ): Promise<MadeFile & { temporary: string }> {
-      const temporary = store.temporaryKey(1001 + count, 1);
+      const temporary = temporaryKey(1001 + count, 1);
       const file = await source(text, size);
       await store.put(file.path, temporary, file);
       return { ...file, temporary };
@@ -123,7 +124,7 @@ export function storeContract(
       const keep = async (name: string, at: number): Promise<[string, MadeFile]> => {
         const file = await makeFile(join(folder, 'odd', name), `content of ${name}`, 300_000);
         const key = store.finalKey(`/odd/${name}`);
-        const temporary = store.temporaryKey(100 + at, 1);
+        const temporary = temporaryKey(100 + at, 1);
         await store.put(file.path, temporary, file);
         const answer = await store.ask(temporary);
         expect(judge(file, answer), name).toBeUndefined();
@@ -175,7 +176,7 @@ export function storeContract(
         expect(existsSync(join(folder, 'never'))).toBe(false);
       }
       expect(await store.sizeOf('nothing/here')).toBeUndefined();
-      await store.removeTemporary(store.temporaryKey(999_999, 9));
+      await store.removeTemporary(temporaryKey(999_999, 9));
     });
 
     test('a store that is not mounted is unavailable, never empty', async () => {
@@ -188,7 +189,7 @@ export function storeContract(
           () => store.ask(absent),
           () => store.says(absent, file),
           () => store.sizeOf(absent),
-          () => store.put(file.path, store.temporaryKey(1, 1), file),
+          () => store.put(file.path, temporaryKey(1, 1), file),
           () => store.listTemporary(),
           () => listed(),
         ]) {
@@ -307,7 +308,7 @@ export function storeContract(
 
     test('a source that is not what was registered is refused, or told by what was stored', async () => {
       const file = await source('registered');
-      const temporary = store.temporaryKey(8, 1);
+      const temporary = temporaryKey(8, 1);
       const put = (path: string, sizeBytes = file.sizeBytes) =>
         codeOf(store.put(path, temporary, { ...file, sizeBytes }));
       expect(await put(file.path, 4)).toBe('SOURCE_CHANGED');
@@ -326,7 +327,7 @@ export function storeContract(
 
     test('what is called off ends at once, and leaves nothing', async () => {
       const big = await makeFile(join(folder, 'big'), 'x', 30_000_000);
-      const temporary = store.temporaryKey(10, 1);
+      const temporary = temporaryKey(10, 1);
       const calledOff = async (work: (options: PutOptions) => Promise<unknown>) => {
         const abort = new AbortController();
         setTimeout(() => abort.abort(new Error('called off')), 20);
@@ -344,8 +345,8 @@ export function storeContract(
 
     test('temporary files tell their record and attempt, and are in no listing', async () => {
       const file = await source('listed');
-      await store.put(file.path, store.temporaryKey(41, 3), file);
-      await under.backDoor.write(store.uploadKey(42), Buffer.from('by the producer'));
+      await store.put(file.path, temporaryKey(41, 3), file);
+      await under.backDoor.write(uploadKey(42), Buffer.from('by the producer'));
       await under.backDoor.write('.incoming/notes.txt', Buffer.from('of a person'));
       const found = await store.listTemporary();
       expect(
@@ -428,7 +429,7 @@ export function storeContract(
           const codes = await Promise.all([
             codeOf(impatient.says('frozen.root', file)),
             codeOf(impatient.ask('frozen.root')),
-            codeOf(impatient.put(file.path, impatient.temporaryKey(11, 1), file)),
+            codeOf(impatient.put(file.path, temporaryKey(11, 1), file)),
             codeOf(impatient.fetch('frozen.root', join(folder, 'frozen'), file)),
             codeOf(impatient.sizeOf('frozen.root')),
             codeOf(listed(impatient)),
@@ -440,7 +441,7 @@ export function storeContract(
         }
         expect((await store.probe()).isUp).toBe(true);
         expect(judge(file, await store.ask('frozen.root'))).toBeUndefined();
-        await store.removeTemporary(store.temporaryKey(11, 1));
+        await store.removeTemporary(temporaryKey(11, 1));
       },
     );
 
@@ -450,7 +451,7 @@ export function storeContract(
         const small = await trick();
         try {
           const big = await makeFile(join(folder, 'too big'), 'x', 24_000_000);
-          const temporary = small.store.temporaryKey(1, 1);
+          const temporary = temporaryKey(1, 1);
           expect(await codeOf(small.store.put(big.path, temporary, big))).toBe('NO_SPACE');
           expect(await small.store.listTemporary()).toEqual([]);
         } finally {

@@ -21,6 +21,7 @@ import { DirectoryStore, prepareDirectoryStore } from '../../src/storage/directo
 import { makeFile } from '../support/files.ts';
 import { canMountSmallDisk, mountSmallDisk, unmount } from '../support/small-disk.ts';
 import { codeOf, storeContract, type StoreUnderTest } from './contract.ts';
+import { temporaryKey } from '../../src/storage/incoming.ts';
 
 async function openFolder(): Promise<StoreUnderTest> {
   const place = mkdtempSync(join(tmpdir(), 'sweepbook-folder-'));
@@ -85,7 +86,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 let count = 0;
 async function stored(text: string): Promise<{ key: string; temporary: string }> {
   const source = await makeFile(join(folder, `source${++count}`), text);
-  const temporary = store.temporaryKey(1000 + count, 1);
+  const temporary = temporaryKey(1000 + count, 1);
   await store.put(source.path, temporary, source);
   return { temporary, key: `stored/${count}.root` };
 }
@@ -110,10 +111,9 @@ test('a symbolic link leads nowhere out of the store', async () => {
     expect(await codeOf(store.keyOf(place)), place).toBe('BAD_USER_INPUT');
   }
   expect(await codeOf(store.keyOf('/etc/passwd\0'))).toBe('BAD_USER_INPUT');
-  const { key } = await stored('fine');
-  const temporaryKey = store.temporaryKey(1000 + count, 1);
-  expect(await store.keyOf(join(root, temporaryKey))).toBe(temporaryKey);
-  await store.publish(temporaryKey, key);
+  const { key, temporary: coming } = await stored('fine');
+  expect(await store.keyOf(join(root, coming))).toBe(coming);
+  await store.publish(coming, key);
   expect(await store.keyOf(join(root, key))).toBe(key);
   expect(await store.keyOf(key)).toBe(key);
 });
@@ -139,7 +139,7 @@ test.each([
     isChanged = true;
     change(source.path);
   };
-  const temporary = store.temporaryKey(8, 1);
+  const temporary = temporaryKey(8, 1);
   expect(await codeOf(store.put(source.path, temporary, source, { onProgress }))).toBe(
     'SOURCE_CHANGED',
   );
@@ -150,7 +150,7 @@ test.each([
 test('a source of another size, a missing one, a folder and a FIFO are refused and leave nothing', async () => {
   const source = await makeFile(join(folder, 'right'), 'right');
   const put = (path: string, sizeBytes = source.sizeBytes) =>
-    codeOf(store.put(path, store.temporaryKey(9, 1), { ...source, sizeBytes }));
+    codeOf(store.put(path, temporaryKey(9, 1), { ...source, sizeBytes }));
   expect(await put(source.path, 4)).toBe('SOURCE_CHANGED');
   expect(await put(join(folder, 'missing'))).toBe('SOURCE_UNREADABLE');
   expect(await put(folder)).toBe('SOURCE_UNREADABLE');
@@ -170,7 +170,7 @@ test.runIf(hasSmallDisk)('a full disk is told as such, and leaves nothing', asyn
   const { store: small, root: mount, close } = await openSmallFolder();
   try {
     const big = await makeFile(join(folder, 'big'), 'x', manyChunks);
-    expect(await codeOf(small.put(big.path, small.temporaryKey(1, 1), big))).toBe('NO_SPACE');
+    expect(await codeOf(small.put(big.path, temporaryKey(1, 1), big))).toBe('NO_SPACE');
     // Fits by what was free at the start, and not by what is free when it comes to it.
     const half = await makeFile(join(folder, 'half'), 'x', 5_500_000);
     let isFilled = false;
@@ -179,7 +179,7 @@ test.runIf(hasSmallDisk)('a full disk is told as such, and leaves nothing', asyn
       isFilled = true;
       writeFileSync(join(mount, 'filler'), Buffer.alloc(1_200_000));
     };
-    expect(await codeOf(small.put(half.path, small.temporaryKey(2, 1), half, { onProgress }))).toBe(
+    expect(await codeOf(small.put(half.path, temporaryKey(2, 1), half, { onProgress }))).toBe(
       'NO_SPACE',
     );
     expect(readdirSync(join(mount, '.incoming'))).toEqual([]);

@@ -11,6 +11,7 @@ import { selfTest } from '../../src/storage/self-test.ts';
 import { makeFile, type MadeFile } from '../support/files.ts';
 import { startHpssSite, type HsiAnswer } from '../support/hpss-site.ts';
 import { storeContract, type StoreUnderTest } from './contract.ts';
+import { temporaryKey } from '../../src/storage/incoming.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'sweepbook-hpss-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -104,7 +105,7 @@ describe('an HPSS store', () => {
     file = await makeFile(join(folder, 'source'), 'truth', 4000);
     key = 'lie.root';
     path = `/home/babar/${key}`;
-    const temporary = open.store.temporaryKey(1, 1);
+    const temporary = temporaryKey(1, 1);
     await open.store.put(file.path, temporary, file);
     await open.store.publish(temporary, key);
   });
@@ -126,10 +127,10 @@ describe('an HPSS store', () => {
   test('it passes its self-test; a source of any name is put by its open file', async () => {
     expect(await selfTest(open.store, 7)).toMatchObject({ passed: true, isConclusive: true });
     const odd = await makeFile(join(folder, `odd ; rm * "'`), 'odd');
-    await open.store.put(odd.path, open.store.temporaryKey(2, 1), odd);
-    const said = await askAndJudge(open.store, open.store.temporaryKey(2, 1), odd, 'READ_BACK');
+    await open.store.put(odd.path, temporaryKey(2, 1), odd);
+    const said = await askAndJudge(open.store, temporaryKey(2, 1), odd, 'READ_BACK');
     expect(said.doubt).toBeUndefined();
-    await open.store.removeTemporary(open.store.temporaryKey(2, 1));
+    await open.store.removeTemporary(temporaryKey(2, 1));
   });
 
   const out = (text: string, code = 0): HsiAnswer => ({ code, out: text });

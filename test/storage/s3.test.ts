@@ -19,6 +19,7 @@ import { isInstalled } from '../support/installed.ts';
 import { SwiftForTests } from '../support/swift.ts';
 import { codeOf, storeContract, type StoreUnderTest } from './contract.ts';
 import { sweepInto } from './sweep.ts';
+import { temporaryKey } from '../../src/storage/incoming.ts';
 
 process.env['TEST_S3_ACCESS'] = 'test:tester';
 process.env['TEST_S3_SECRET'] = 'testing';
@@ -121,7 +122,7 @@ describe.runIf(isHere)('a store in a bucket', () => {
     bytes.write('in the last part', 12_999_000);
     writeFileSync(file.path, bytes);
     const source = await describeFile(file.path);
-    const key = store.temporaryKey(1, 1);
+    const key = temporaryKey(1, 1);
     const told: number[] = [];
     await store.put(file.path, key, source, { onProgress: (moved) => told.push(moved) });
     expect(judge(source, await store.ask(key))).toBeUndefined();
@@ -153,7 +154,7 @@ describe.runIf(isHere)('a store in a bucket', () => {
   });
 
   test('an upload that was begun and left is seen, and ended with its key', async () => {
-    const key = store.temporaryKey(2, 7);
+    const key = temporaryKey(2, 7);
     await direct.client.send(new CreateMultipartUploadCommand(direct.at(key)));
     expect(await store.listTemporary()).toMatchObject([{ key, backupId: 2, attempt: 7 }]);
     await store.removeTemporary(key);
@@ -162,7 +163,7 @@ describe.runIf(isHere)('a store in a bucket', () => {
 
   test('bytes that rot on its disk are said to be well, and are found by reading them', async () => {
     const file = await makeFile(join(folder, 'rots'), 'ROTTING BYTES', 100_000);
-    const key = store.temporaryKey(3, 1);
+    const key = temporaryKey(3, 1);
     await store.put(file.path, key, file);
     for (const path of swift.objectFiles()) {
       const bytes = readFileSync(path);
@@ -178,7 +179,7 @@ describe.runIf(isHere)('a store in a bucket', () => {
   test('a listing goes on behind the first page, of objects and of uploads that were begun', async () => {
     const small = new S3Store(settingsOf(swift.endpoint, { bucket: 'special' }), 2);
     const many = ['', 'b/c', 'b/d e', 'ü', 'x&y'].map((name) => `many/_${name}`);
-    const begun = [1, 2, 3].map((attempt) => small.temporaryKey(5, attempt));
+    const begun = [1, 2, 3].map((attempt) => temporaryKey(5, attempt));
     for (const key of many) {
       await direct.client.send(new PutObjectCommand({ ...direct.at(key), Body: 'x' }));
     }

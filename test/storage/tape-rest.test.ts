@@ -9,6 +9,7 @@ import { selfTest } from '../../src/storage/self-test.ts';
 import { TapeRestStore, tapeRestSettings } from '../../src/storage/tape-rest.ts';
 import { describeFile, makeFile } from '../support/files.ts';
 import { startTapeSite, type Lies } from '../support/tape-site.ts';
+import { temporaryKey } from '../../src/storage/incoming.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'sweepbook-tape-'));
 let site: Awaited<ReturnType<typeof startTapeSite>>;
@@ -31,7 +32,7 @@ afterAll(async () => {
 let count = 0;
 async function put(bytes = 100_000) {
   const source = await makeFile(join(folder, `source${++count}`), `bytes of ${count}`, bytes);
-  const key = store.temporaryKey(1000 + count, 1);
+  const key = temporaryKey(1000 + count, 1);
   await store.put(source.path, key, source);
   return { source, key };
 }
@@ -132,7 +133,7 @@ test.each<[string, Lies]>([
   const told = await selfTest(store, 3);
   expect(told.passed).toBe(false);
   site.state.lies = {};
-  await store.removeTemporary(store.temporaryKey(0, 3));
+  await store.removeTemporary(temporaryKey(0, 3));
 });
 
 const flipped = (bytes: Buffer) => {

@@ -11,6 +11,7 @@ import { isInstalled } from '../support/installed.ts';
 import { startTapeSite, type Lies } from '../support/tape-site.ts';
 import { XrootdForTests } from '../support/xrootd.ts';
 import { codeOf, storeContract, type StoreUnderTest } from './contract.ts';
+import { temporaryKey } from '../../src/storage/incoming.ts';
 
 const isHere = isInstalled('xrootd');
 const folder = mkdtempSync(join(tmpdir(), 'sweepbook-webdav-'));
@@ -76,13 +77,13 @@ describe.runIf(isHere)('the HTTP door of XRootD', () => {
     expect(await selfTest(store, 1)).toMatchObject({ passed: true, isConclusive: true });
     const file = await makeFile(join(folder, 'plain'), 'plain');
     const name = "run+1,a=b:c;d@e/$x&y!(z)*~'.root";
-    await store.put(file.path, store.temporaryKey(1, 1), file);
-    await store.publish(store.temporaryKey(1, 1), store.finalKey(`/${name}`));
+    await store.put(file.path, temporaryKey(1, 1), file);
+    await store.publish(temporaryKey(1, 1), store.finalKey(`/${name}`));
     expect(readFileSync(server.path(`other/${name}`), 'utf8')).toBe('plain');
     expect((await askAndJudge(store, name, file, 'READ_BACK')).doubt).toBeUndefined();
     const empty = await makeFile(join(folder, 'empty'), '');
-    await store.put(empty.path, store.temporaryKey(2, 1), empty);
-    const said = await askAndJudge(store, store.temporaryKey(2, 1), empty, 'SAYS');
+    await store.put(empty.path, temporaryKey(2, 1), empty);
+    const said = await askAndJudge(store, temporaryKey(2, 1), empty, 'SAYS');
     expect(said.doubt).toBeUndefined();
     const jobs = storeAt(store.placeOf(''), { accessUrlPrefix: 'root://door//store/other/' });
     expect(jobs.accessUrl(name)).toBe(`root://door//store/other/${name}`);
@@ -91,7 +92,7 @@ describe.runIf(isHere)('the HTTP door of XRootD', () => {
 
   test('a server that dies amid a copy leaves half a file, that is never taken for one', async () => {
     const file = await makeFile(join(folder, 'dies'), 'dies', 100_000_000);
-    const key = store.temporaryKey(3, 1);
+    const key = temporaryKey(3, 1);
     const put = codeOf(store.put(file.path, key, file));
     while (!existsSync(server.path(`other/${key}`))) {
       await new Promise((resolve) => setTimeout(resolve, 2));
@@ -150,7 +151,7 @@ describe('a door that lies', () => {
     ['a file without a size', 'STORE_UNAVAILABLE', { found: (xml) => xml.replace('>9<', '><') }],
   ])('%s: %s', async (_, end, lies) => {
     const file = await makeFile(join(folder, `lie${++count}`), 'nine long');
-    const key = store.temporaryKey(count, 1);
+    const key = temporaryKey(count, 1);
     await store.put(file.path, key, file);
     site.state.lies = lies;
     const work = async () => {

@@ -24,6 +24,7 @@ import { canMountSmallDisk, mountSmallDisk, unmount } from '../support/small-dis
 import { XrootdForTests } from '../support/xrootd.ts';
 import { codeOf, storeContract, type StoreUnderTest } from './contract.ts';
 import { sweepInto } from './sweep.ts';
+import { temporaryKey } from '../../src/storage/incoming.ts';
 
 const isHere = isInstalled('xrootd');
 let started: Promise<XrootdForTests> | undefined;
@@ -127,8 +128,8 @@ describe.runIf(isHere)('an XRootD store', () => {
 
   test('a byte that flips while the time stays is not in what it says, only in what is read', async () => {
     const file = await makeFile(join(folder, 'flip'), 'right', 100_000);
-    await store.put(file.path, store.temporaryKey(1, 1), file);
-    await store.publish(store.temporaryKey(1, 1), 'flip.root');
+    await store.put(file.path, temporaryKey(1, 1), file);
+    await store.publish(temporaryKey(1, 1), 'flip.root');
     const { atime, mtime } = statSync(at('flip.root'));
     const bytes = readFileSync(at('flip.root'));
     bytes[50_000] = 1;
@@ -141,7 +142,7 @@ describe.runIf(isHere)('an XRootD store', () => {
 
   test('a copy whose checksum does not fit leaves nothing, and it is told whose fault it is', async () => {
     const file = await makeFile(join(folder, 'sum'), 'sum', 100_000);
-    const key = store.temporaryKey(2, 1);
+    const key = temporaryKey(2, 1);
     const wrong = { ...file, adler32: '00000001' };
     expect(await codeOf(store.put(file.path, key, wrong))).toBe('SOURCE_CHANGED');
     expect(existsSync(at(key))).toBe(false);
@@ -149,7 +150,7 @@ describe.runIf(isHere)('an XRootD store', () => {
 
   test('a server that dies amid a copy leaves what is never taken for a file', async () => {
     const file = await makeFile(join(folder, 'dies'), 'dies', 100_000_000);
-    const key = store.temporaryKey(3, 1);
+    const key = temporaryKey(3, 1);
     const put = codeOf(store.put(file.path, key, file));
     while (!existsSync(at(key))) await new Promise((resolve) => setTimeout(resolve, 2));
     await server.kill();
@@ -193,7 +194,7 @@ describe.runIf(isHere)('an XRootD store', () => {
   });
 
   test('a name that is reserved by a publish that died counts as free', async () => {
-    const text = reservationFor(store.temporaryKey(999_999_999_999_999, 999_999_999));
+    const text = reservationFor(temporaryKey(999_999_999_999_999, 999_999_999));
     writeFileSync(at('reserved.root'), text);
     expect(await store.sizeOf('reserved.root')).toBeUndefined();
     for await (const { key } of store.list()) expect(key).not.toBe('reserved.root');
@@ -205,7 +206,7 @@ describe.runIf(isHere)('an XRootD store', () => {
   test('a store without checksums of its own says the size only', async () => {
     const file = await makeFile(join(folder, 'plain'), 'plain');
     const plain = new XrootdStore(settingsOf(server, { root: '/store/other', checksum: 'none' }));
-    const key = plain.temporaryKey(5, 1);
+    const key = temporaryKey(5, 1);
     await plain.put(file.path, key, file);
     const said = await plain.says(key, file);
     expect(said.sizeBytes).toBe(5);
@@ -228,7 +229,7 @@ describe.runIf(isHere)('an XRootD store', () => {
     const files = await Promise.all(
       ['a/1', 'a/2', 'b', 'b/below', 'a/1'].map(async (key, nth) => {
         const file = await makeFile(join(folder, `many${nth}`), `of ${nth}`);
-        const temporary = many.temporaryKey(600 + nth, 1);
+        const temporary = temporaryKey(600 + nth, 1);
         await many.put(file.path, temporary, file);
         return { ...file, temporary, key: `many/${key}` };
       }),

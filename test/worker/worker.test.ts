@@ -12,6 +12,7 @@ import type { Refused } from '../support/client.ts';
 import { makeFile, registerMerged, startSweep, statusOf, type MadeFile } from '../support/files.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { until } from '../support/until.ts';
+import { uploadKey } from '../../src/storage/incoming.ts';
 
 let server: TestServer;
 let jobs: JobQueue;
@@ -287,7 +288,7 @@ test('a copy that its producer made and never reported is found by the worker', 
     [lfn],
   );
   const store = honest();
-  writeFileSync(store.placeOf(store.uploadKey(Number(record?.id))), `direct ${count}`);
+  writeFileSync(store.placeOf(uploadKey(Number(record?.id))), `direct ${count}`);
   startWorker(store);
   await until('closed', isClosed(name));
   expect(readdirSync(join(root, '.incoming'))).toEqual([]);
