@@ -8,7 +8,12 @@ import { MassStoreEntity, SiteEntity } from './backups/mass-stores.entity.ts';
 import { hideSecrets, type Config } from './config.ts';
 import { findEmbeddedPostgres, openEmbeddedPostgres } from './database/embedded.ts';
 import { JobQueue } from './database/jobs.ts';
-import { migrate, migrationState, refuseNewerDatabase } from './database/migrate.ts';
+import {
+  migrate,
+  migrationState,
+  refuseNewerDatabase,
+  refuseOldServer,
+} from './database/migrate.ts';
 import { openDatabase, type Db } from './database/orm.ts';
 import { messageOf, SweepbookError } from './errors.ts';
 import { readForeign, type Foreign } from './storage/import-sources.ts';
@@ -72,6 +77,25 @@ export interface Base extends Foreign {
   readonly url: string;
 }
 
+/** Migrates where that is allowed, and refuses what this program does not know. */
+async function bringUpToDate(db: Db, url: string, may: boolean, log: Logger): Promise<void> {
+  await refuseOldServer(db);
+  let state = await migrationState(db);
+  if (state.pending.length > 0 && may) {
+    const applied = await migrate(url);
+    if (applied.length > 0) log.info({ applied }, 'migrations applied');
+    state = await migrationState(db);
+  }
+  refuseNewerDatabase(state);
+  if (state.pending.length > 0) {
+    throw new SweepbookError(
+      'UNAVAILABLE',
+      `the database lacks ${state.pending.length} migrations: run "sweepbook migrate"`,
+      { pending: state.pending },
+    );
+  }
+}
+
 export async function openBase(
   config: Config,
   opened: Opened,
@@ -86,25 +110,13 @@ export async function openBase(
   await loadDrivers(ofFile);
   const stores = new OpenStores(ofFile);
   const url = await databaseUrl(config, opened, log, owns);
-  if (config.migrate && owns) {
-    const applied = await migrate(url);
-    if (applied.length > 0) log.info({ applied }, 'migrations applied');
-  }
   const orm = await openDatabase({
     url,
     entities: [TokenEntity, SiteEntity, MassStoreEntity],
     statementSeconds: config.querySeconds,
   });
   opened.add('database', () => orm.close());
-  const state = await migrationState(orm);
-  refuseNewerDatabase(state);
-  if (state.pending.length > 0) {
-    throw new SweepbookError(
-      'UNAVAILABLE',
-      `the database lacks ${state.pending.length} migrations: run "sweepbook migrate"`,
-      { pending: state.pending },
-    );
-  }
+  await bringUpToDate(orm.em, url, config.migrate && owns, log);
   const jobs = await JobQueue.open({
     url,
     supervise: true,

@@ -4,6 +4,7 @@ import { Migration, Migrator } from '@mikro-orm/migrations';
 import { MikroORM, type SqlEntityManager } from '@mikro-orm/postgresql';
 import pg from 'pg';
 import { SweepbookError } from '../errors.ts';
+import { growSlowly } from './thrifty-pool.ts';
 import type { EntitySchema } from '@mikro-orm/core';
 
 export type Orm = MikroORM;
@@ -41,6 +42,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Orm> {
       statement_timeout: (options.statementSeconds ?? 0) * 1000,
       connectionTimeoutMillis: 10_000,
       keepAlive: true,
+      onPoolCreated: growSlowly,
     },
     // Table and column names are written out in the SQL; nothing is discovered.
     discovery: { warnWhenNoEntities: false },

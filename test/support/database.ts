@@ -35,14 +35,19 @@ function urlOf(name: string): string {
   return url.href;
 }
 
+let admin: Promise<pg.Client> | undefined;
+
+/** On one connection of this worker, kept: to open one costs as much as a clone. */
 async function asAdmin(text: string): Promise<void> {
-  const admin = new pg.Client({ connectionString: server() });
-  await admin.connect();
-  try {
-    await admin.query(text);
-  } finally {
-    await admin.end();
-  }
+  admin ??= connectAdmin();
+  await (await admin).query(text);
+}
+
+async function connectAdmin(): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: server() });
+  client.on('error', () => (admin = undefined));
+  await client.connect();
+  return client;
 }
 
 const templates = new Map<string, Promise<unknown>>();
@@ -68,7 +73,7 @@ export async function openFilledDatabase(
 /** A fresh migrated database, cloned from the template. */
 export async function openTestDatabase(template = 'sweepbook_template'): Promise<TestDatabase> {
   const name = `t_${randomBytes(6).toString('hex')}`;
-  await asAdmin(`create database ${name} template ${template}`);
+  await asAdmin(`create database ${name} template ${template} strategy file_copy`);
   const url = urlOf(name);
   const pool = new pg.Pool({ connectionString: url, max: 4 });
   pool.on('error', () => undefined);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
-import { openEmbeddedPostgres } from '../../src/database/embedded.ts';
+import { openEmbeddedPostgres, type EmbeddedPostgres } from '../../src/database/embedded.ts';
 import { JobQueue } from '../../src/database/jobs.ts';
 import { migrate } from '../../src/database/migrate.ts';
 import { installAhead } from './installed.ts';
@@ -36,13 +36,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
     ? [{ url: given, close: async () => undefined }]
     : await Promise.all(
         Array.from({ length: workers }, (_, number) =>
-          openEmbeddedPostgres({
-            folder: join(folder, `postgres-${number}`),
-            log: () => undefined,
-          }),
+          openHurried(join(folder, `postgres-${number}`)),
         ),
       );
-  if (!given) await Promise.all(servers.map((server) => hurry(server.url)));
   await Promise.all(servers.map((server) => makeTemplate(server.url)));
   project.provide(
     'databaseUrls',
@@ -54,15 +50,24 @@ export default async function setup(project: TestProject): Promise<() => Promise
   };
 }
 
-/** Processes are killed in tests, hosts never lose their power: nothing need wait for the disk. */
-async function hurry(server: string): Promise<void> {
-  const admin = new pg.Client({ connectionString: server });
+/**
+ * Processes are killed in tests, hosts never lose their power: nothing need wait for the disk. Thousands of connections
+ * are opened: each costs less where PostgreSQL has less memory and makes less of its password, a random one.
+ */
+async function openHurried(folder: string): Promise<EmbeddedPostgres> {
+  const open = () => openEmbeddedPostgres({ folder, log: () => undefined });
+  const first = await open();
+  const admin = new pg.Client({ connectionString: first.url });
   await admin.connect();
-  for (const setting of ['fsync', 'full_page_writes']) {
-    await admin.query(`alter system set ${setting} = off`);
+  for (const setting of ['fsync = off', 'full_page_writes = off', "shared_buffers = '32MB'"]) {
+    await admin.query(`alter system set ${setting}`);
   }
-  await admin.query('select pg_reload_conf()');
+  await admin.query('set scram_iterations = 1');
+  const { username, password } = new URL(first.url);
+  await admin.query(`alter role ${username} password '${password}'`);
   await admin.end();
+  await first.close();
+  return open();
 }
 
 async function makeTemplate(server: string): Promise<void> {
