@@ -32,6 +32,8 @@ export async function checkInvariants(url: string): Promise<string[]> {
     await client.query('begin isolation level repeatable read read only');
     // A stranger's temporary table or setting must not stand before what is asked about.
     await client.query('set local search_path = public, pg_temp');
+    // Tables of hashes are made as large as this before anything is known to be there: most of the time went into that.
+    await client.query("set local work_mem = '256kB'");
     const broken: string[] = [];
     for (const check of allChecks) broken.push(...(await findings(client, check)));
     return broken;

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -83,23 +83,20 @@ async function makeTemplate(server: string): Promise<void> {
   await jobs.close();
 }
 
-/** What users run is compiled; built again only when a source has changed since. */
+/** What users run is compiled, by `npm ci` for one; built again only when a source has changed since. */
 function buildIfStale(root: string): void {
-  const newest = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.ts'))
-    .map((name) => `${name} ${statSync(join(root, 'src', name)).mtimeMs}`)
-    .toSorted()
-    .join('\n');
-  const stamp = join(root, 'dist', '.sources');
-  try {
-    if (readFileSync(stamp, 'utf8') === newest) return;
-  } catch {
-    // Never built.
-  }
+  const changedAt = (...path: string[]) => statSync(join(root, ...path)).mtimeMs;
+  const newest = Math.max(
+    changedAt('tsconfig.build.json'),
+    ...readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => changedAt('src', name)),
+  );
+  const built = join(root, 'dist', 'cli', 'main.js');
+  if (existsSync(built) && statSync(built).mtimeMs > newest) return;
   const compiler = join(root, 'node_modules/typescript/bin/tsc');
   execFileSync(process.execPath, [compiler, '-p', 'tsconfig.build.json'], {
     cwd: root,
     stdio: 'inherit',
   });
-  writeFileSync(stamp, newest);
 }
