@@ -61,7 +61,12 @@ const hostile: [string, string, string][] = [
   ['too many operations', times(51, (at) => `query q${at} { __typename }`), 'QUERY_TOO_COMPLEX'],
   [
     'the schema too often',
-    `{ ${times(4, (at) => `a${at}: __schema { __typename }`)} }`,
+    `{ ${times(6, (at) => `a${at}: __schema { __typename }`)} }`,
+    'QUERY_TOO_COMPLEX',
+  ],
+  [
+    'the schema many times over by aliases',
+    `{ __schema { types { ${times(10, (a) => `a${a}: fields { type { ${times(15, (b) => `b${b}: fields { name }`)} } }`)} } } }`,
     'QUERY_TOO_COMPLEX',
   ],
   ['too deep', deep(20), 'QUERY_TOO_COMPLEX'],
