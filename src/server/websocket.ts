@@ -5,6 +5,7 @@ import {
   getOperationAST,
   OperationTypeNode,
   type ExecutionArgs,
+  type ExecutionResult,
   type GraphQLError,
 } from 'graphql';
 import type { ServerOptions } from 'graphql-ws';
@@ -20,7 +21,7 @@ import { bearerToken } from './authorization.ts';
 import type { Complexity } from './complexity.ts';
 import { Counts } from './connections.ts';
 import type { FaultLog } from './errors.ts';
-import { rateLimited, Ticket, type Gate, type Payer } from './gate.ts';
+import { payerOf, rateLimited, Ticket, type Gate, type Payer } from './gate.ts';
 import type { Introspection } from './introspection.ts';
 import type { SocketCounts } from './metrics.ts';
 import type { SchemaAnswers } from './schema-answers.ts';
@@ -93,7 +94,11 @@ export function serveWebSockets(
         return greet(extra, connectionParams, subscriptions);
       },
       onDisconnect: ({ extra }) => void peers.delete(extra.socket),
-      execute: (args) => schemaAnswers.answerTo(args) ?? execute(args),
+      execute(args) {
+        const { viewer, address } = args.contextValue as Context;
+        const answer = schemaAnswers.answerTo(args, payerOf(viewer, address).key);
+        return answer?.then(({ text }) => JSON.parse(text) as ExecutionResult) ?? execute(args);
+      },
       ...operationHooks({ ...options, complexity, means, peers }),
     },
     sockets,
