@@ -51,23 +51,22 @@ export default async function setup(project: TestProject): Promise<() => Promise
 }
 
 /**
- * Processes are killed in tests, hosts never lose their power: nothing need wait for the disk. Thousands of connections
- * are opened: each costs less where PostgreSQL has less memory and makes less of its password, a random one.
+ * Processes are killed in tests, hosts never lose their power: nothing need wait for the disk. Of the password, a random
+ * one, less is made: thousands of connections are opened with it.
  */
 async function openHurried(folder: string): Promise<EmbeddedPostgres> {
-  const open = () => openEmbeddedPostgres({ folder, log: () => undefined });
-  const first = await open();
-  const admin = new pg.Client({ connectionString: first.url });
+  const server = await openEmbeddedPostgres({ folder, log: () => undefined });
+  const admin = new pg.Client({ connectionString: server.url });
   await admin.connect();
-  for (const setting of ['fsync = off', 'full_page_writes = off', "shared_buffers = '32MB'"]) {
-    await admin.query(`alter system set ${setting}`);
+  for (const setting of ['fsync', 'full_page_writes']) {
+    await admin.query(`alter system set ${setting} = off`);
   }
+  await admin.query('select pg_reload_conf()');
   await admin.query('set scram_iterations = 1');
-  const { username, password } = new URL(first.url);
+  const { username, password } = new URL(server.url);
   await admin.query(`alter role ${username} password '${password}'`);
   await admin.end();
-  await first.close();
-  return open();
+  return server;
 }
 
 async function makeTemplate(server: string): Promise<void> {
