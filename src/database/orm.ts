@@ -4,7 +4,6 @@ import { Migration, Migrator } from '@mikro-orm/migrations';
 import { MikroORM, type SqlEntityManager } from '@mikro-orm/postgresql';
 import pg from 'pg';
 import { SweepbookError } from '../errors.ts';
-import { growSlowly } from './thrifty-pool.ts';
 import type { EntitySchema } from '@mikro-orm/core';
 
 export type Orm = MikroORM;
@@ -42,7 +41,6 @@ export async function openDatabase(options: DatabaseOptions): Promise<Orm> {
       statement_timeout: (options.statementSeconds ?? 0) * 1000,
       connectionTimeoutMillis: 10_000,
       keepAlive: true,
-      onPoolCreated: growSlowly,
     },
     // Table and column names are written out in the SQL; nothing is discovered.
     discovery: { warnWhenNoEntities: false },
