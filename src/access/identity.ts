@@ -3,7 +3,7 @@ import { SweepbookError } from '../errors.ts';
 import { blockedAmong, rememberIdentity } from './identities.service.ts';
 import { IssuerKeys } from './issuer-keys.ts';
 import type { IssuersFile } from './issuers-file.ts';
-import { credentialOf, grantsOf, issuerOf, looksLikeJwt, readJwt } from './jwt.ts';
+import { credentialOf, grantsOf, issuerOf, looksLikeJwt, readJwt, vouchedGroups } from './jwt.ts';
 import { anonymous, type Viewer } from './policy.ts';
 import { authenticateToken, endedTokens, touchTokens } from './token-check.service.ts';
 
@@ -62,7 +62,7 @@ export class Identity {
       roles,
       credential: credentialOf(claims),
       expiresAt: claims.expiresAt,
-      groups: claims.groups,
+      groups: vouchedGroups(claims),
       ...(sites ? { sites } : {}),
     };
     this.generations.set(viewer, generation);

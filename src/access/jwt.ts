@@ -222,6 +222,14 @@ const pathScopes: Partial<Record<Issuer['profile'], RegExp>> = {
   scitokens: /^(read|write):/,
 };
 
+/** The groups that count where something is shared with one: issuers may call theirs alike. */
+export const vouchedGroups = ({ issuer: { vouchesFor }, groups }: Claims): readonly string[] =>
+  vouchesFor === undefined
+    ? groups
+    : groups.filter((group) =>
+        vouchesFor.some((one) => group === one || group.startsWith(`${one.replace(/\/$/, '')}/`)),
+      );
+
 /** By what its holder is known. */
 export const credentialOf = ({ issuer, subject, jti }: Claims): Credential => ({
   kind: 'JWT',

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { LockMode, type InferEntity } from '@mikro-orm/core';
 import type { Db } from '../database/orm.ts';
-import { firstRow, sql } from '../database/sql.ts';
+import { firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
 import { actions, demand, readScope, roles, type Role, type Viewer } from './policy.ts';
@@ -108,6 +108,18 @@ export async function createFirstToken(
 export async function listTokens(db: Db, viewer: Viewer): Promise<TokenRow[]> {
   demand(viewer, 'manageTokens');
   return db.fork().find(TokenEntity, {}, { orderBy: { id: 'asc' } });
+}
+
+/** Prefixes of tokens by id; the caller has looked whether they may be seen. */
+export async function prefixesOf(db: Db, ids: readonly number[]): Promise<Map<number, string>> {
+  const found = await rows(
+    db.fork(),
+    sql<{
+      id: number;
+      prefix: string;
+    }>`select id, prefix from tokens where id = any (${[...ids]}::bigint[])`,
+  );
+  return new Map(found.map(({ id, prefix }) => [id, prefix]));
 }
 
 /** Ends a token, by its prefix; already ended: changed is false. */

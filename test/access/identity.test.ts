@@ -90,6 +90,9 @@ issuers:
   - name: strict
     issuer: ${strict.url}
     profile: wlcg
+    vouchesFor: [/dune]
+    rules:
+      - { group: /cms, roles: [USER] }
 ${others.join('')}`,
   );
   server = await startTestServer({ SWEEPBOOK_WORKER: 'false', SWEEPBOOK_ISSUERS: file });
@@ -298,6 +301,15 @@ test('a token that does not say its key is tried with each', async () => {
   }
   const foreign = await sci.sign(sciClaims(sci), { ...unnamed, key: stranger.key });
   expect(await answerTo(foreign)).toMatch(/^401 .*signature is wrong/);
+});
+
+test('an issuer speaks of its own groups where something is shared, and its rules know all', async () => {
+  const groups = ['/dune', '/dune/calib', '/dunes', '/cms'];
+  const token = await strict.sign(wlcgClaims(strict, { 'wlcg.groups': groups }));
+  expect(await ask(token)).toMatchObject({
+    roles: ['USER'],
+    token: { groups: ['/dune', '/dune/calib'] },
+  });
 });
 
 test('what is no text among groups is no group', async () => {

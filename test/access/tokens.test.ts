@@ -167,7 +167,7 @@ test('of a token the database keeps the hash, and the log nothing', async () => 
     expect({ name, found: found.length }).toEqual({ name, found: 0 });
   }
   const { tokens } = await server.operator.call<{ tokens: object[] }>(
-    '{ tokens { prefix principal roles note createdBy createdAt lastUsedAt } }',
+    '{ tokens { prefix principal roles note createdBy createdAt lastUsedAt replaces } }',
   );
   expect(JSON.stringify(tokens)).not.toContain(secret);
   expect(tokens).toContainEqual(
@@ -291,6 +291,11 @@ test('a token replaces itself by one of the same kind, and never prolongs itself
   const kind = { roles: ['PRODUCER'], scopes: ['read', 'rotateToken'], sites: ['local'] };
   const old = await make({ principal: 'rotor', ...kind, expiresAt });
   const made = await rotate(clientOf(server.address, old));
+  // Who ends one sees what has come of it.
+  const { tokens } = await server.operator.call<{ tokens: object[] }>(
+    '{ tokens { prefix replaces } }',
+  );
+  expect(tokens).toContainEqual({ prefix: made.details.prefix, replaces: old.split('_')[1] });
   expect(made.details).toEqual({ prefix: made.token.split('_')[1], ...kind, expiresAt });
   expect(made.replaced).toMatchObject({ prefix: old.split('_')[1], revokedAt: expect.any(String) });
   expect((await httpStatus(old)).status).toBe(401);
