@@ -1,12 +1,6 @@
 import type { IncomingMessage, Server } from 'node:http';
 import { randomUUID } from 'node:crypto';
-import {
-  execute,
-  getOperationAST,
-  GraphQLError,
-  OperationTypeNode,
-  type ExecutionArgs,
-} from 'graphql';
+import { execute, type ExecutionResult, type GraphQLError } from 'graphql';
 import type { ServerOptions } from 'graphql-ws';
 import { useServer, type Extra } from 'graphql-ws/use/ws';
 import { WebSocket, WebSocketServer } from 'ws';
@@ -21,11 +15,19 @@ import { tokenOf } from './authorization.ts';
 import type { Complexity } from './complexity.ts';
 import { Counts } from './connections.ts';
 import type { FaultLog } from './errors.ts';
-import { rateLimited, Ticket, type Gate, type Payer } from './gate.ts';
+import { payerOf, rateLimited, Ticket, type Gate, type Payer } from './gate.ts';
 import type { Introspection } from './introspection.ts';
 import type { SocketCounts } from './metrics.ts';
 import type { SchemaAnswers } from './schema-answers.ts';
-import { prepare, refusals, tell, tooMany } from './websocket-operations.ts';
+import {
+  ending,
+  isEnding,
+  isSubscription,
+  prepare,
+  refusals,
+  tell,
+  tooMany,
+} from './websocket-operations.ts';
 import { acceptUpgrades, leaveUnread, SilentSockets } from './websocket-upgrades.ts';
 
 /** Why a WebSocket was closed; 4400 and up are those of graphql-transport-ws. */
@@ -94,7 +96,11 @@ export function serveWebSockets(
         return greet(extra, connectionParams, subscriptions);
       },
       onDisconnect: ({ extra }) => void peers.delete(extra.socket),
-      execute: (args) => schemaAnswers.answerTo(args) ?? execute(args),
+      execute(args) {
+        const { viewer, address } = args.contextValue as Context;
+        const answer = schemaAnswers.answerTo(args, payerOf(viewer, address).key);
+        return answer?.then(({ text }) => JSON.parse(text) as ExecutionResult) ?? execute(args);
+      },
       // What goes wrong in here is not for strangers.
       isProd: true,
       ...operationHooks({ ...options, complexity, means, peers }),
@@ -205,14 +211,6 @@ function greeter({ limits, means, peers, gate, addressOf }: Greeting) {
       return false;
     }
   };
-}
-
-/** Who is told to go may take his time with it, and is not served any more meanwhile. */
-const isEnding = ({ readyState }: WebSocket) => readyState !== WebSocket.OPEN;
-const ending = () => new GraphQLError('this connection is being closed');
-
-function isSubscription({ document, operationName }: ExecutionArgs): boolean {
-  return getOperationAST(document, operationName)?.operation === OperationTypeNode.SUBSCRIPTION;
 }
 
 /** One subscription more; says why not, if there are too many. */

@@ -269,6 +269,11 @@ test('nobody waits for an issuer that does not answer but who needs its keys', a
   const revoked = await server.tokenOf('other', 'USER');
   const sockets = [await openSocket(server.address, await signed({ sub: 'waits' }))];
   sockets.push(await openSocket(server.address, revoked));
+  // It was asked and has answered well: its last failure is forgotten.
+  await wlcg.addKey();
+  await until('its new key is known', async () =>
+    (await answerTo(await signed({}))).startsWith('200'),
+  );
   wlcg.manner = 'hangs';
   await until('it is asked', () => wlcg.asked.length > 0 && wlcg.hanging > 0);
   const prefix = revoked.split('_')[1];
