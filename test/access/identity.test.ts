@@ -276,24 +276,17 @@ test('nobody waits for an issuer that does not answer but who needs its keys', a
   );
   wlcg.manner = 'hangs';
   await until('it is asked', () => wlcg.hanging > 0);
-  const first = wlcg.asked.length;
   const prefix = revoked.split('_')[1];
   await server.operator.call(`mutation { revokeToken(prefix: "${prefix}") { changed } }`);
   expect(await sockets[1]?.closed).toMatchObject({ code: 4403 });
-  // It has neither answered nor been asked once more.
-  expect({ hanging: wlcg.hanging, asked: wlcg.asked.length }).toEqual({ hanging: 1, asked: first });
   wlcg.letGo();
   // It has just failed: its keys are known.
   await until('it is asked again', async () => {
     expect(await answerTo(await signed({}))).toMatch(/^200/);
     return wlcg.hanging > 0;
   });
-  const second = wlcg.asked.length;
   expect(await answerTo(await signed({}))).toMatch(/^200/);
-  expect({ hanging: wlcg.hanging, asked: wlcg.asked.length }).toEqual({
-    hanging: 1,
-    asked: second,
-  });
+  expect(wlcg.hanging).toBe(1);
   wlcg.manner = 'well';
   wlcg.letGo();
 });
