@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, statSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { usualServer, withFile, type Environment } from './environment.ts';
@@ -35,7 +35,18 @@ export function readClientSettings(
         join(resolve(merged['SWEEPBOOK_HOME'] ?? usualServer.home), 'operator-token'),
       ) ?? wlcgToken(merged))
     : undefined;
+  if (found) demandWord(found);
   return { url, token: found?.token, tokenFrom: found?.tokenFrom };
+}
+
+/** What else is in a header would be told by whatever stumbles over it: a secret. */
+function demandWord({ token, tokenFrom }: Found): void {
+  if (/^[\x21-\x7e]+$/.test(token)) return;
+  throw new SweepbookError(
+    'BAD_USER_INPUT',
+    `${tokenFrom} holds no token, which is one word of ASCII: put one there, or show none with --anonymous`,
+    { from: tokenFrom },
+  );
 }
 
 /** Where the server of this host listens: its settings, of which a client needs no more to be right. */
@@ -51,7 +62,7 @@ function addressHere(merged: Environment): string {
 
 function ownToken(merged: Environment, url: string, operatorToken: string): Found | undefined {
   const { SWEEPBOOK_TOKEN: token, SWEEPBOOK_TOKEN_FILE: file } = merged;
-  if (token) return { token, tokenFrom: 'SWEEPBOOK_TOKEN' };
+  if (token) return { token: token.trim(), tokenFrom: 'SWEEPBOOK_TOKEN' };
   if (file) return { token: readTokenFile(file), tokenFrom: file };
   const kept = keptTokens(merged)[url];
   if (kept !== undefined) return { token: kept, tokenFrom: 'sweepbook login' };
@@ -69,17 +80,24 @@ const isThisHost = (url: string) =>
 function wlcgToken(merged: Environment): Found | undefined {
   const { BEARER_TOKEN: token, BEARER_TOKEN_FILE: named, XDG_RUNTIME_DIR: runtime } = merged;
   if (token?.trim()) return { token: token.trim(), tokenFrom: 'BEARER_TOKEN' };
-  if (named) return { token: readTokenFile(named), tokenFrom: named };
+  // An empty one is none: the next counts.
+  const inNamed = named ? readTokenFile(named) : '';
+  if (named && inNamed !== '') return { token: inNamed, tokenFrom: named };
   const user = process.geteuid?.();
   if (user === undefined) return undefined;
   for (const folder of [runtime, merged['TMPDIR'] ?? tmpdir()]) {
     const file: string | undefined = folder ? join(folder, `bt_u${user}`) : undefined;
-    // Anybody may put a file there and have us act in his name.
-    if (file === undefined || statSync(file, { throwIfNoEntry: false })?.uid !== user) continue;
+    if (file === undefined || !isOwnFile(file, user)) continue;
     const found = readTokenFile(file);
     if (found !== '') return { token: found, tokenFrom: file };
   }
   return undefined;
+}
+
+/** Anybody may put a file there and have us act in his name, or a link, and have us send him what it leads to. */
+function isOwnFile(file: string, user: number): boolean {
+  const options = { throwIfNoEntry: false } as const;
+  return lstatSync(file, options)?.uid === user && statSync(file, options)?.uid === user;
 }
 
 /** The file in which `login` keeps tokens, by address of the server. */

@@ -47,17 +47,22 @@ def discover_token(environment=None):
     named = environment.get("BEARER_TOKEN_FILE")
     if named:
         try:
-            return _read_token(named)
+            token = _read_token(named)
         except OSError as error:
             raise SweepbookError("UNAUTHENTICATED", "BEARER_TOKEN_FILE %s: %s" % (named, error.strerror))
-    if not hasattr(os, "getuid"):
+        # An empty one is none: the next counts.
+        if token:
+            return token
+    if not hasattr(os, "geteuid"):
         return None
     for folder in (environment.get("XDG_RUNTIME_DIR"), environment.get("TMPDIR") or "/tmp"):
-        file = os.path.join(folder, "bt_u%d" % os.getuid()) if folder else None
+        file = os.path.join(folder, "bt_u%d" % os.geteuid()) if folder else None
         try:
-            # In a folder that all can write to, only a file of our own is ours.
-            if file and os.stat(file).st_uid == os.getuid():
-                return _read_token(file)
+            # In a folder that all can write to, only a file of our own is ours; a link of others leads to what they like.
+            if file and os.lstat(file).st_uid == os.stat(file).st_uid == os.geteuid():
+                token = _read_token(file)
+                if token:
+                    return token
         except OSError:
             pass
     return None

@@ -21,6 +21,15 @@ export interface Asked {
 /** Whoever shows a token that is not known. */
 export const unknownViewer = { principal: 'unknown', roles: [] } as const;
 
+/** A WebSocket that somebody opens. */
+export const connectionOf = (viewer: Asked['viewer'], address: string | undefined): Asked => ({
+  viewer,
+  requestId: undefined,
+  address,
+  kind: 'CONNECTION',
+  field: 'connection_init',
+});
+
 export interface AuditTrailOptions {
   readonly db: Db;
   /** So long a line is kept; 0 = for good. */
@@ -110,7 +119,9 @@ export class AuditTrail {
   private note(asked: Asked, code: string | null): void {
     const { viewer, address, kind, field, operation } = asked;
     const { principal, credential } = viewer;
-    const key = JSON.stringify([principal, credential, address, kind, field, operation, code]);
+    // How he calls his operation is the stranger's to say, and he may call each otherwise: refusals are one line without.
+    const called = code === null ? operation : undefined;
+    const key = JSON.stringify([principal, credential, address, kind, field, called, code]);
     const isFlood = this.waiting.size >= mostWaiting && !this.waiting.has(key);
     const line = isFlood ? { asked: { ...asked, ...flood }, code } : { asked, code };
     const lineKey = isFlood ? `flood ${kind} ${code}` : key;
@@ -185,9 +196,9 @@ const flood = {
   field: '(many)',
 } as const;
 
-/** A text of a stranger, as a column takes it. */
+/** A text of a stranger, as a column takes it: one line that cannot be written keeps all others from it. */
 const short = (text: string | undefined, most: number) =>
-  text === undefined ? null : text.replaceAll('\0', ' ').slice(0, most);
+  text === undefined ? null : text.replaceAll('\0', ' ').slice(0, most).toWellFormed();
 
 function columnsOf({ asked, code, at, times }: Waiting): object {
   const { viewer, requestId, address, kind, field, operation } = asked;

@@ -3,8 +3,9 @@ import { readPage, type Page, type PageArguments } from '../database/page.ts';
 import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
-import type { Claims } from './jwt.ts';
-import { demand, type Role, type RoleSites, type Viewer } from './policy.ts';
+import { credentialOf, type Claims } from './jwt.ts';
+import { unknownViewer } from './audit-trail.ts';
+import { demand, KnownRefusal, type Role, type RoleSites, type Viewer } from './policy.ts';
 
 interface Known {
   readonly principal: string;
@@ -31,18 +32,21 @@ export async function rememberIdentity(db: Db, seen: Seen): Promise<string> {
   const principal = `${name}@${issuer.name}`;
   const known = (await look(db, seen)) ?? (await add(db, seen, principal));
   if (!known) {
-    throw new SweepbookError(
-      'UNAUTHENTICATED',
+    throw refusal(
+      seen,
+      unknownViewer.principal,
       `${principal} is known here as another subject of ${issuer.issuer}: ask an admin`,
     );
   }
-  if (known.blockedReason !== null) throw blocked(known.principal, known.blockedReason);
+  if (known.blockedReason !== null) {
+    throw refusal(seen, known.principal, `${known.principal} is kept out: ${known.blockedReason}`);
+  }
   if (known.isStale) await touch(db, seen);
   return known.principal;
 }
 
-const blocked = (principal: string, reason: string) =>
-  new SweepbookError('UNAUTHENTICATED', `${principal} is kept out: ${reason}`, { principal });
+const refusal = ({ claims, roles }: Seen, principal: string, why: string) =>
+  new KnownRefusal(why, { principal, roles, credential: credentialOf(claims) });
 
 /** Which of these principals are kept out. */
 export async function blockedAmong(db: Db, principals: readonly string[]): Promise<Set<string>> {

@@ -3,15 +3,20 @@ import { SweepbookError } from '../errors.ts';
 import { blockedAmong, rememberIdentity } from './identities.service.ts';
 import { IssuerKeys } from './issuer-keys.ts';
 import type { IssuersFile } from './issuers-file.ts';
-import { grantsOf, issuerOf, looksLikeJwt, readJwt } from './jwt.ts';
+import { credentialOf, grantsOf, issuerOf, looksLikeJwt, readJwt, vouchedGroups } from './jwt.ts';
 import { anonymous, type Viewer } from './policy.ts';
-import { authenticateToken, endedTokens, touchTokens } from './tokens.service.ts';
+import { authenticateToken, endedTokens, touchTokens } from './token-check.service.ts';
 
 /** Somebody on an open connection: who he was found to be, and by what. */
 export interface Standing {
   readonly viewer: Viewer;
   readonly token: string | undefined;
 }
+
+const tokenIds = (peers: readonly Standing[]) =>
+  peers.flatMap(({ viewer: { credential } }) =>
+    credential?.kind === 'TOKEN' ? [credential.id] : [],
+  );
 
 /** Why a token that was good is not good any more by the clock; undefined = it still is. */
 export function expiryOf({ expiresAt }: Viewer): SweepbookError | undefined {
@@ -47,39 +52,37 @@ export class Identity {
     const issuer = issuerOf(this.file?.issuers ?? new Map(), token);
     const keys = this.keys.get(issuer.issuer);
     if (!keys) throw new Error(`no keys for ${issuer.issuer}`);
+    // Those it is read by, or older ones: then it is looked at once more.
+    const { generation } = keys;
     const claims = await readJwt(issuer, keys, token);
     const { roles, sites } = grantsOf(claims);
     const principal = await rememberIdentity(this.db, { claims, roles, sites, from });
     const viewer: Viewer = {
       principal,
       roles,
-      credential: {
-        kind: 'JWT',
-        issuer: issuer.issuer,
-        subject: claims.subject,
-        jti: claims.jti,
-      },
+      credential: credentialOf(claims),
       expiresAt: claims.expiresAt,
-      groups: claims.groups,
+      groups: vouchedGroups(claims),
       ...(sites ? { sites } : {}),
     };
-    this.generations.set(viewer, keys.generation);
+    this.generations.set(viewer, generation);
     return viewer;
+  }
+
+  /** They are still in use. */
+  async touch(peers: readonly Standing[]): Promise<void> {
+    await touchTokens(this.db, tokenIds(peers));
   }
 
   /** Those whose token stands no longer, each with why. One look at the database for all of them. */
   async ended<Peer extends Standing>(peers: readonly Peer[]): Promise<Map<Peer, SweepbookError>> {
     const ended = new Map<Peer, SweepbookError>();
-    const known = (kind: 'TOKEN' | 'JWT') =>
-      peers.filter(({ viewer }) => viewer.credential?.kind === kind);
-    const ids = known('TOKEN').flatMap(({ viewer }) =>
-      viewer.credential?.kind === 'TOKEN' ? [viewer.credential.id] : [],
-    );
-    await touchTokens(this.db, ids);
-    const tokens = await endedTokens(this.db, ids);
+    const tokens = await endedTokens(this.db, tokenIds(peers));
     const blocked = await blockedAmong(
       this.db,
-      known('JWT').map(({ viewer }) => viewer.principal),
+      peers
+        .filter(({ viewer }) => viewer.credential?.kind === 'JWT')
+        .map(({ viewer }) => viewer.principal),
     );
     for (const peer of peers) {
       const { credential, principal } = peer.viewer;
@@ -100,12 +103,14 @@ export class Identity {
     const { credential } = viewer;
     if (credential?.kind !== 'JWT' || token === undefined) return undefined;
     const keys = this.keys.get(credential.issuer);
-    await keys?.refresh();
+    // Nobody who is looked at here waits for somebody else's issuer: other keys are seen at the next look.
+    void keys?.refresh();
     if (!keys || this.generations.get(viewer) === keys.generation) return undefined;
+    const { generation } = keys;
     try {
       const issuer = issuerOf(this.file?.issuers ?? new Map(), token);
       await readJwt(issuer, keys, token);
-      this.generations.set(viewer, keys.generation);
+      this.generations.set(viewer, generation);
       return undefined;
     } catch (error) {
       if (error instanceof SweepbookError && error.code === 'UNAUTHENTICATED') return error;

@@ -58,10 +58,15 @@ export class IssuerKeys {
     }
   }
 
-  /** Asks for the keys if they are old; those that are known stay when nobody answers. */
+  /**
+   * Asks for the keys if they are old; those that are known stay when nobody answers. Who has some does not wait for an
+   * issuer that has just failed: it may take its time, and have everybody wait for it.
+   */
   async refresh(): Promise<void> {
     const age = performance.now() - (this.known?.at ?? Number.NEGATIVE_INFINITY);
-    if (age > this.issuer.keysSeconds * 1000) await this.ask();
+    if (age <= this.issuer.keysSeconds * 1000) return;
+    const asking = this.ask();
+    if (!this.known || this.fault === '') await asking;
   }
 
   /** Asks the issuer, one question at a time and with a rest between; false = not now. */
@@ -77,8 +82,10 @@ export class IssuerKeys {
 
   private async fetchKeys(): Promise<void> {
     try {
-      const url = this.issuer.keysUrl ?? (await this.keysUrl());
-      const read = keySet.parse(await fetchJson(url));
+      // For all that is asked, together.
+      const signal = AbortSignal.timeout(answerMs);
+      const url = this.issuer.keysUrl ?? (await this.keysUrl(signal));
+      const read = keySet.parse(await fetchJson(url, signal));
       const keys = read.keys.filter(({ kty, use }) => kty !== 'oct' && use !== 'enc');
       if (keys.length === 0) throw new Error('it has no public keys');
       const text = JSON.stringify(keys);
@@ -95,15 +102,15 @@ export class IssuerKeys {
   }
 
   /** Where the keys are, as the issuer itself says it, and says it of itself. */
-  private async keysUrl(): Promise<string> {
+  private async keysUrl(signal: AbortSignal): Promise<string> {
     const { issuer, profile } = this.issuer;
     const base = issuer.replace(/\/$/, '');
     let answer: unknown;
     try {
-      answer = await fetchJson(`${base}/.well-known/openid-configuration`);
+      answer = await fetchJson(`${base}/.well-known/openid-configuration`, signal);
     } catch (error) {
       if (profile !== 'scitokens') throw error;
-      answer = await fetchJson(`${base}/.well-known/oauth-authorization-server`);
+      answer = await fetchJson(`${base}/.well-known/oauth-authorization-server`, signal);
     }
     const read = metadata.parse(answer);
     if (read.issuer !== issuer) throw new Error('its metadata is of another issuer');
@@ -125,12 +132,12 @@ export class IssuerKeys {
 }
 
 /** A small JSON answer from exactly this address. */
-async function fetchJson(url: string): Promise<unknown> {
+async function fetchJson(url: string, signal: AbortSignal): Promise<unknown> {
   const response = await fetch(url, {
     headers: { accept: 'application/json' },
     // An answer from elsewhere is not the issuer's.
     redirect: 'error',
-    signal: AbortSignal.timeout(answerMs),
+    signal,
   });
   if (response.status !== 200) {
     await response.body?.cancel();

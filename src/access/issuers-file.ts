@@ -48,6 +48,8 @@ export interface Issuer {
   /** The claim that the principal is called by. */
   readonly nameClaim: string;
   readonly groupsClaim: string;
+  /** Groups that it may speak of to others, and those below them; undefined = all. Its rules know all of them. */
+  readonly vouchesFor: readonly string[] | undefined;
   readonly longestSeconds: number;
   readonly skewSeconds: number;
   readonly rules: readonly Rule[];
@@ -121,6 +123,7 @@ const issuersFile = z.strictObject({
         keysSeconds: seconds(1, 4 * day, 3600),
         nameClaim: word.default('sub'),
         groupsClaim: word.optional(),
+        vouchesFor: z.array(word).max(100).optional(),
         longestSeconds: seconds(60, 30 * day, day / 4),
         skewSeconds: seconds(0, 300, 60),
         rules: z.array(rule).max(1000).default([]),
@@ -138,7 +141,7 @@ export function readIssuersFile(path: string): IssuersFile {
   );
   const issuers = new Map<string, Issuer>();
   for (const given of value.issuers) {
-    const { groupsClaim, audience = value.audience, keysUrl, rules, ...rest } = given;
+    const { groupsClaim, audience = value.audience, keysUrl, vouchesFor, rules, ...rest } = given;
     demandOnce(issuers, given, refuse);
     if (audience.length === 0) {
       throw refuse(`${given.name}: name the audience of its tokens, your own address for one`);
@@ -150,6 +153,7 @@ export function readIssuersFile(path: string): IssuersFile {
       ...rest,
       audience,
       keysUrl,
+      vouchesFor,
       groupsClaim: groupsClaim ?? (given.profile === 'wlcg' ? 'wlcg.groups' : 'groups'),
       rules: rules.map(({ group, scope, subject, claims, roles: allowed, sites }) => ({
         group,

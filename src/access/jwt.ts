@@ -1,8 +1,17 @@
-import { decodeJwt, decodeProtectedHeader, errors, jwtVerify, type JWTPayload } from 'jose';
-import { SweepbookError } from '../errors.ts';
+import {
+  decodeJwt,
+  decodeProtectedHeader,
+  errors,
+  jwtVerify,
+  type CryptoKey,
+  type JWTPayload,
+  type JWTVerifyOptions,
+} from 'jose';
+import { shown, SweepbookError } from '../errors.ts';
 import type { IssuerKeys } from './issuer-keys.ts';
 import type { Issuer } from './issuers-file.ts';
-import type { Role, RoleSites } from './policy.ts';
+import { unknownViewer } from './audit-trail.ts';
+import { KnownRefusal, type Credential, type Role, type RoleSites } from './policy.ts';
 import { covers, readCapability, type Capability } from './scope-paths.ts';
 import { isLine } from '../text.ts';
 
@@ -26,6 +35,12 @@ const anyAudience = { wlcg: 'https://wlcg.cern.ch/jwt/v1/any', scitokens: 'ANY' 
 /** An ID token or an access token; what else an issuer signs is for others. */
 const tokenTypes = new Set(['jwt', 'at+jwt']);
 const mostGroups = 500;
+/** As long as the database and the trail keep them. */
+const longest = { subject: 1000, jti: 1000, group: 255 } as const;
+
+/** Claims are whatever their issuer wrote: a text of one line, or nothing that could be kept or shown. */
+const isWord = (value: unknown, most: number): value is string =>
+  typeof value === 'string' && value !== '' && value.length <= most && isLine(value);
 
 export const looksLikeJwt = (text: string): boolean => form.test(text);
 
@@ -45,13 +60,23 @@ export function issuerOf(issuers: ReadonlyMap<string, Issuer>, text: string): Is
   return issuer;
 }
 
+/** The same for one whose signature holds: so its issuer has said whose it is. */
+function refusedOf({ issuer }: Issuer, { sub: subject, jti }: JWTPayload, why: string): Error {
+  if (!isWord(subject, longest.subject)) return refused(why);
+  const known = isWord(jti, longest.jti) ? jti : undefined;
+  const credential = { kind: 'JWT', issuer, subject, jti: known } as const;
+  return new KnownRefusal(`the token ${why}`, { ...unknownViewer, credential });
+}
+
 /** Checks a token of this issuer by the rules of its profile. UNAUTHENTICATED, or UNAVAILABLE without its keys. */
 export async function readJwt(issuer: Issuer, keys: IssuerKeys, text: string): Promise<Claims> {
   const { profile, skewSeconds } = issuer;
   const { kid, typ = 'JWT' } = headerOf(text);
-  if (profile === 'wlcg' && !kid) throw refused('does not name its key (kid)');
-  if (!tokenTypes.has(typ.toLowerCase().replace(/^application\//, ''))) {
-    throw refused(`is of the type ${typ}`);
+  if (profile === 'wlcg' && (typeof kid !== 'string' || kid === '')) {
+    throw refused('does not name its key (kid)');
+  }
+  if (typeof typ !== 'string' || !tokenTypes.has(typ.toLowerCase().replace(/^application\//, ''))) {
+    throw refused(`is of the type ${shown(typ)}`);
   }
   const payload = await verified(issuer, keys, text);
   const now = Date.now() / 1000;
@@ -62,6 +87,9 @@ export async function readJwt(issuer: Issuer, keys: IssuerKeys, text: string): P
   }
   const scopes = scopesOf(payload);
   demandProfile(issuer, payload, scopes);
+  const { sub, jti } = payload as Record<string, unknown>;
+  if (!isWord(sub, longest.subject)) throw refused('says no subject (sub) of one line');
+  if (jti !== undefined && !isWord(jti, longest.jti)) throw refused('has a jti that is no word');
   const name = payload[issuer.nameClaim];
   if (typeof name !== 'string' || name === '' || !isLine(name)) {
     throw refused(`says no name (${issuer.nameClaim})`);
@@ -69,9 +97,9 @@ export async function readJwt(issuer: Issuer, keys: IssuerKeys, text: string): P
   if (`${name}@${issuer.name}`.length > 128) throw refused('has a name that is too long');
   return {
     issuer,
-    subject: payload.sub ?? '',
+    subject: sub,
     name,
-    jti: payload.jti,
+    jti,
     expiresAt: new Date(exp * 1000),
     groups: groupsOf(payload[issuer.groupsClaim]),
     scopes,
@@ -79,7 +107,8 @@ export async function readJwt(issuer: Issuer, keys: IssuerKeys, text: string): P
   };
 }
 
-function headerOf(text: string): { kid?: string; typ?: string } {
+/** What stands in the header; nobody has vouched for it, nor for what kind of thing it is. */
+function headerOf(text: string): { readonly kid?: unknown; readonly typ?: unknown } {
   try {
     return decodeProtectedHeader(text);
   } catch {
@@ -91,44 +120,72 @@ async function verified(issuer: Issuer, keys: IssuerKeys, text: string): Promise
   const { profile, audience, algorithms, skewSeconds } = issuer;
   const any = issuer.anyAudience && profile !== 'oidc' ? [anyAudience[profile]] : [];
   const always = ['sub', 'exp', 'iss', 'aud'];
+  const demands: JWTVerifyOptions = {
+    issuer: issuer.issuer,
+    audience: [...audience, ...any],
+    algorithms: [...algorithms],
+    clockTolerance: skewSeconds,
+    requiredClaims: {
+      oidc: [...always, 'iat'],
+      wlcg: [...always, 'iat', 'jti', 'wlcg.ver'],
+      scitokens: [...always, 'ver'],
+    }[profile],
+  };
   try {
-    const { payload } = await jwtVerify(text, (header, token) => keys.find(header, token), {
-      issuer: issuer.issuer,
-      audience: [...audience, ...any],
-      algorithms: [...algorithms],
-      clockTolerance: skewSeconds,
-      requiredClaims: {
-        oidc: [...always, 'iat'],
-        wlcg: [...always, 'iat', 'jti', 'wlcg.ver'],
-        scitokens: [...always, 'ver'],
-      }[profile],
-    });
+    const { payload } = await jwtVerify(text, (header, token) => keys.find(header, token), demands);
     return payload;
   } catch (error) {
-    throw told(error, audience);
+    if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw told(error, issuer);
+    return verifiedByOneOf(error, text, demands).catch((why: unknown) => {
+      throw told(why, issuer);
+    });
   }
 }
 
+/** It does not say which key it is signed with, and there are several, as there are while one follows another. */
+async function verifiedByOneOf(
+  keys: AsyncIterable<CryptoKey>,
+  text: string,
+  demands: JWTVerifyOptions,
+): Promise<JWTPayload> {
+  for await (const key of keys) {
+    try {
+      return (await jwtVerify(text, key, demands)).payload;
+    } catch (error) {
+      if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw error;
+    }
+  }
+  throw new errors.JWSSignatureVerificationFailed();
+}
+
 /** What jose found, in words for who has the token. */
-function told(error: unknown, audience: readonly string[]): unknown {
+function told(error: unknown, issuer: Issuer): unknown {
+  const { audience } = issuer;
   if (error instanceof errors.JWTExpired) {
     const { exp } = error.payload;
     const at = exp === undefined ? '' : ` at ${new Date(exp * 1000).toISOString()}`;
-    return refused(`expired${at}: ask for a new one`);
+    return refusedOf(issuer, error.payload, `expired${at}: ask for a new one`);
   }
   if (error instanceof errors.JWTClaimValidationFailed) {
-    if (error.claim === 'aud')
-      return refused(`is for another audience than ${audience.join(', ')}`);
-    return refused(
-      error.reason === 'missing'
-        ? `lacks the claim ${error.claim}`
-        : `does not hold: ${error.claim} is not as it must be`,
+    const { claim, payload, reason } = error;
+    if (claim === 'aud' && reason !== 'missing')
+      return refusedOf(issuer, payload, `is for another audience than ${audience.join(', ')}`);
+    return refusedOf(
+      issuer,
+      payload,
+      reason === 'missing'
+        ? `lacks the claim ${claim}`
+        : `does not hold: ${claim} is not as it must be`,
     );
   }
   if (error instanceof errors.JOSEAlgNotAllowed)
     return refused('is signed in a way that is not taken');
   if (error instanceof errors.JWKSNoMatchingKey) return refused('is signed by an unknown key');
   if (error instanceof errors.JOSEError) return refused('does not hold: its signature is wrong');
+  // Too short, or nothing at all: what its issuer has published is no key.
+  if (error instanceof TypeError || error instanceof DOMException) {
+    return refused('is signed by a key that cannot be used: tell its issuer');
+  }
   return error;
 }
 
@@ -154,19 +211,43 @@ function scopesOf({ scope, scp }: JWTPayload): string[] {
 /** As they stand there, in their order; a group of a group says nothing of that one. */
 function groupsOf(claim: unknown): string[] {
   if (!Array.isArray(claim)) return [];
-  const groups = claim.filter((group): group is string => typeof group === 'string');
+  const groups = claim.filter((group) => isWord(group, longest.group));
   if (groups.length > mostGroups) throw refused(`names more than ${mostGroups} groups`);
   return groups;
 }
+
+/** How scopes with a path begin; of OIDC any word may. */
+const pathScopes: Partial<Record<Issuer['profile'], RegExp>> = {
+  wlcg: /^storage\.[a-z]+:/,
+  scitokens: /^(read|write):/,
+};
+
+/** The groups that count where something is shared with one: issuers may call theirs alike. */
+export const vouchedGroups = ({ issuer: { vouchesFor }, groups }: Claims): readonly string[] =>
+  vouchesFor === undefined
+    ? groups
+    : groups.filter((group) =>
+        vouchesFor.some((one) => group === one || group.startsWith(`${one.replace(/\/$/, '')}/`)),
+      );
+
+/** By what its holder is known. */
+export const credentialOf = ({ issuer, subject, jti }: Claims): Credential => ({
+  kind: 'JWT',
+  issuer: issuer.issuer,
+  subject,
+  jti,
+});
 
 /** What the rules of the issuer give to this token. None that fits: it is known, and may what everybody may. */
 export function grantsOf(claims: Claims): { roles: Role[]; sites: RoleSites | undefined } {
   const { rules } = claims.issuer;
   const granted = claims.scopes.flatMap((scope) => readCapability(scope) ?? []);
-  // Who tells what may be done means just that: then the groups are not asked.
+  // Who tells what may be done means just that, also where it cannot be read: then the groups are not asked.
+  const { scopes } = claims;
   const isCapable =
     rules.some(({ scope }) => scope !== undefined) &&
-    granted.some((capability) => capability.path !== undefined);
+    (granted.some(({ path }) => path !== undefined) ||
+      scopes.some((scope) => pathScopes[claims.issuer.profile]?.test(scope)));
   const found = new Map<Role, Set<string> | 'every'>();
   for (const rule of rules) {
     if (isCapable && rule.group !== undefined && rule.scope === undefined) continue;

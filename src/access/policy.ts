@@ -34,6 +34,16 @@ export const anonymous: Viewer = Object.freeze({
   roles: Object.freeze(['ANONYMOUS'] as const),
 });
 
+/** A token is refused that was proved to be somebody's: whose, the audit trail is told and nobody else. UNAUTHENTICATED. */
+export class KnownRefusal extends SweepbookError {
+  readonly viewer: Pick<Viewer, 'principal' | 'roles' | 'credential'>;
+
+  constructor(message: string, viewer: KnownRefusal['viewer']) {
+    super('UNAUTHENTICATED', message);
+    this.viewer = viewer;
+  }
+}
+
 /**
  * any = on everything, own = on what the viewer owns, site = on what lies at the sites that his token or identity
  * names; one that names none is good for every site.
@@ -225,6 +235,21 @@ export function may(viewer: Viewer, action: Action, target: Target = {}): boolea
         return false;
     }
   });
+}
+
+/** At which sites the viewer may do this; undefined = at every one. */
+export function sitesOf(viewer: Viewer, action: Action): readonly string[] | undefined {
+  if (!isInScope(viewer, action)) return [];
+  const granted: Partial<Record<AnyRole, Reach>> = policy[action];
+  const sites = new Set<string>();
+  for (const role of viewer.roles) {
+    if (granted[role] === 'any') return undefined;
+    if (granted[role] !== 'site') continue;
+    const named = viewer.sites?.[role];
+    if (named === undefined) return undefined;
+    for (const site of named) sites.add(site);
+  }
+  return [...sites];
 }
 
 /** Refuses what the viewer may not do: UNAUTHENTICATED without a token, FORBIDDEN with one. */

@@ -14,6 +14,7 @@ import {
 import {
   createToken,
   listTokens,
+  prefixesOf,
   revokeToken,
   rotateToken,
   type TokenRow,
@@ -50,8 +51,22 @@ export class ViewerResolver {
   }
 }
 
-@Resolver()
+/** Prefixes by id. */
+async function loadPrefixes({ db }: Context, ids: readonly number[]): Promise<(string | null)[]> {
+  const found = await prefixesOf(db, ids);
+  return ids.map((id) => found.get(id) ?? null);
+}
+
+@Resolver(() => TokenType)
 export class TokenResolver {
+  @FieldResolver(() => String, {
+    nullable: true,
+    description: 'Prefix of the token that was replaced by it (rotateToken).',
+  })
+  async replaces(@Ctx() context: Context, @Root() token: TokenRow): Promise<string | null> {
+    return token.replaces == null ? null : context.load(loadPrefixes, token.replaces);
+  }
+
   @Query(() => [TokenType], { description: 'All tokens, oldest first. For admins.' })
   async tokens(@Ctx() { db, viewer }: Context): Promise<TokenRow[]> {
     return listTokens(db, viewer);

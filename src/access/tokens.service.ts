@@ -1,10 +1,11 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { LockMode, type InferEntity } from '@mikro-orm/core';
 import type { Db } from '../database/orm.ts';
 import { firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError } from '../errors.ts';
 import { actions, demand, readScope, roles, type Role, type Viewer } from './policy.ts';
+import { endOf, secretHash } from './token-check.service.ts';
 import { TokenEntity } from './tokens.entity.ts';
 import { isLine } from '../text.ts';
 
@@ -19,12 +20,6 @@ export interface CreateToken {
   readonly sites?: readonly string[] | null | undefined;
   readonly note?: string | null | undefined;
   readonly expiresAt?: Date | null | undefined;
-}
-
-const form = /^sbk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})$/;
-
-function secretHash(secret: string): Buffer {
-  return createHash('sha256').update(secret).digest();
 }
 
 /** Makes a token and returns its text, which is shown once and kept nowhere. */
@@ -115,6 +110,18 @@ export async function listTokens(db: Db, viewer: Viewer): Promise<TokenRow[]> {
   return db.fork().find(TokenEntity, {}, { orderBy: { id: 'asc' } });
 }
 
+/** Prefixes of tokens by id; the caller has looked whether they may be seen. */
+export async function prefixesOf(db: Db, ids: readonly number[]): Promise<Map<number, string>> {
+  const found = await rows(
+    db.fork(),
+    sql<{
+      id: number;
+      prefix: string;
+    }>`select id, prefix from tokens where id = any (${[...ids]}::bigint[])`,
+  );
+  return new Map(found.map(({ id, prefix }) => [id, prefix]));
+}
+
 /** Ends a token, by its prefix; already ended: changed is false. */
 export async function revokeToken(
   db: Db,
@@ -178,60 +185,6 @@ export async function rotateToken(
   });
 }
 
-/** Who shows this token of ours. UNAUTHENTICATED when it is wrong or has ended. */
-export async function authenticateToken(
-  db: Db,
-  text: string,
-  from: string | undefined,
-): Promise<Viewer> {
-  const parts = form.exec(text);
-  const row = parts && (await db.fork().findOne(TokenEntity, { prefix: parts[1] ?? '' }));
-  if (!parts || !row || !timingSafeEqual(row.secretSha256, secretHash(parts[2] ?? ''))) {
-    throw new SweepbookError('UNAUTHENTICATED', 'the token is not known here: ask for a new one');
-  }
-  const why = endOf(row);
-  if (why !== undefined) throw new SweepbookError('UNAUTHENTICATED', why);
-  await touch(db, row, from);
-  const tokenRoles = row.roles as Role[];
-  return {
-    principal: row.principal,
-    roles: tokenRoles,
-    credential: { kind: 'TOKEN', id: row.id, prefix: row.prefix },
-    ...(row.expiresAt ? { expiresAt: row.expiresAt } : {}),
-    ...(row.scopes ? { scopes: row.scopes } : {}),
-    ...(row.sites
-      ? { sites: Object.fromEntries(tokenRoles.map((role) => [role, row.sites ?? []])) }
-      : {}),
-  };
-}
-
-function endOf({ revokedAt, expiresAt }: Pick<TokenRow, 'revokedAt' | 'expiresAt'>) {
-  if (revokedAt) return 'the token has been revoked: ask for a new one';
-  if (expiresAt && expiresAt.getTime() <= Date.now()) {
-    return `the token expired at ${expiresAt.toISOString()}: ask for a new one`;
-  }
-  return undefined;
-}
-
-/** Which of these tokens have ended, and why; one that is gone has. */
-export async function endedTokens(db: Db, ids: readonly number[]): Promise<Map<number, string>> {
-  const wanted = [...new Set(ids)];
-  if (wanted.length === 0) return new Map();
-  const found = await rows(
-    db.fork(),
-    sql<{ id: number; revokedAt: Date | null; expiresAt: Date | null }>`
-    select id, revoked_at as "revokedAt", expires_at as "expiresAt" from tokens where id = any (${wanted}::bigint[])`,
-  );
-  const known = new Map(found.map((row) => [row.id, row]));
-  return new Map(
-    wanted.flatMap((id) => {
-      const row = known.get(id);
-      const why = row ? endOf(row) : 'the token is not known here any more: ask for a new one';
-      return why === undefined ? [] : [[id, why] as const];
-    }),
-  );
-}
-
 /** So long who came with a JWT keeps what goes on without him. */
 const standingDays = 30;
 
@@ -247,43 +200,11 @@ export async function standingOf(db: Db, principal: string): Promise<Viewer | un
       select unnest(roles) as role from tokens
       where principal = ${principal} and revoked_at is null and (expires_at is null or expires_at > now())
         and (scopes is null or scopes @> array[${readScope}])
+        and not exists (select from identities where principal = ${principal} and blocked_at is not null)
       union all
       select unnest(roles) from identities
       where principal = ${principal} and blocked_at is null
         and last_seen_at > now() - make_interval(days => ${standingDays})) s`,
   );
   return row?.roles ? { principal, roles: row.roles } : undefined;
-}
-
-const touchEveryMs = 60_000;
-
-/** Tokens of connections that are open are in use. */
-export async function touchTokens(db: Db, ids: readonly number[]): Promise<void> {
-  if (ids.length === 0) return;
-  await rows(
-    db.fork(),
-    sql`update tokens set last_used_at = now() where id = any (${[...new Set(ids)]}::bigint[])
-      and last_used_at < now() - make_interval(secs => ${touchEveryMs / 1000})`,
-  );
-}
-
-/** By database, the tokens whose last use is being written. */
-const touching = new WeakMap<Db, Set<number>>();
-
-/**
- * Last use, to the minute: a write for every request would cost more than it tells. One of those that ask at once writes
- * it: all of them would wait for each other, and whoever asks next for a connection.
- */
-async function touch(db: Db, { id, lastUsedAt, lastUsedFrom }: TokenRow, from: string | undefined) {
-  if (lastUsedAt && Date.now() - lastUsedAt.getTime() < touchEveryMs) return;
-  const underWay = touching.get(db) ?? new Set();
-  touching.set(db, underWay);
-  if (underWay.has(id)) return;
-  underWay.add(id);
-  try {
-    const use = { lastUsedAt: new Date(), lastUsedFrom: from ?? lastUsedFrom ?? null };
-    await db.fork().nativeUpdate(TokenEntity, { id }, use);
-  } finally {
-    underWay.delete(id);
-  }
 }

@@ -60,10 +60,11 @@ interface TokenRow {
   readonly revokedAt: string | null;
   readonly lastUsedAt: string | null;
   readonly lastUsedFrom: string | null;
+  readonly replaces: string | null;
 }
 
 const tokenFields =
-  'prefix principal roles scopes sites note createdAt createdBy expiresAt revokedAt lastUsedAt lastUsedFrom';
+  'prefix principal roles scopes sites note createdAt createdBy expiresAt revokedAt lastUsedAt lastUsedFrom replaces';
 
 const createQuery = `mutation CreateToken($input: CreateTokenInput!) {
   createToken(input: $input) { token details { ${tokenFields} } }
@@ -141,6 +142,7 @@ async function listTokens({ client, output }: Context): Promise<void> {
     { title: 'EXPIRES', value: (token) => token.expiresAt },
     { title: 'REVOKED', value: (token) => token.revokedAt },
     { title: 'LAST USED', value: (token) => token.lastUsedAt },
+    { title: 'REPLACES', value: (token) => token.replaces },
   ]);
 }
 

@@ -9,7 +9,7 @@ import type {
 import { GraphQLError } from 'graphql';
 import type { Logger } from 'pino';
 import { unknownViewer, type Asked } from '../access/audit-trail.ts';
-import { anonymous, type Viewer } from '../access/policy.ts';
+import { anonymous, KnownRefusal, type Viewer } from '../access/policy.ts';
 import { Context, free, type Means, type Purse } from '../api/context.ts';
 import type { ReadPool } from '../database/read-pool.ts';
 import { badInput, SweepbookError, systemCode } from '../errors.ts';
@@ -218,8 +218,13 @@ function auditRequests(
   callers: Callers,
   addressOf: AddressOf,
 ): void {
+  const refused = new WeakMap<FastifyRequest, KnownRefusal>();
+  app.addHook('onError', async (request, _reply, error) => {
+    if (error instanceof KnownRefusal) refused.set(request, error);
+  });
   app.addHook('onResponse', async (request, reply) => {
-    const asked = askedOf(request, callers.get(request)?.viewer, addressOf(request.raw));
+    const viewer = callers.get(request)?.viewer ?? refused.get(request)?.viewer;
+    const asked = askedOf(request, viewer, addressOf(request.raw));
     if (reply.statusCode === 401 || reply.statusCode === 403) {
       if (!callers.has(request) || !(isGraphql(request) || asked.field === 'POST /imports')) {
         trail.refused(asked, reply.statusCode === 401 ? 'UNAUTHENTICATED' : 'FORBIDDEN');
@@ -233,7 +238,7 @@ function auditRequests(
 /** A request as the audit trail has it: method and route, and the path without its query. */
 const askedOf = (
   request: FastifyRequest,
-  viewer: Viewer | undefined,
+  viewer: Asked['viewer'] | undefined,
   address: string | undefined,
 ): Asked => ({
   viewer: viewer ?? unknownViewer,

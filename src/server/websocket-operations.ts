@@ -1,11 +1,13 @@
 import {
   getOperationAST,
   GraphQLError,
+  OperationTypeNode,
   specifiedRules,
   validate,
   type ExecutionArgs,
 } from 'graphql';
 import type { SubscribePayload } from 'graphql-ws';
+import { WebSocket } from 'ws';
 import type { Viewer } from '../access/policy.ts';
 import type { Context } from '../api/context.ts';
 import { isTooComplex, messageOf, SweepbookError } from '../errors.ts';
@@ -55,6 +57,14 @@ export function prepare(
     );
     return [new GraphQLError('the operation cannot be prepared')];
   }
+}
+
+/** Who is told to go may take his time with it, and is not served any more meanwhile. */
+export const isEnding = ({ readyState }: WebSocket) => readyState !== WebSocket.OPEN;
+export const ending = () => new GraphQLError('this connection is being closed');
+
+export function isSubscription({ document, operationName }: ExecutionArgs): boolean {
+  return getOperationAST(document, operationName)?.operation === OperationTypeNode.SUBSCRIPTION;
 }
 
 /** The refusal of one operation more than a WebSocket may have. */

@@ -1,23 +1,17 @@
 import type { IncomingMessage, Server } from 'node:http';
 import { randomUUID } from 'node:crypto';
-import {
-  execute,
-  getOperationAST,
-  OperationTypeNode,
-  type ExecutionArgs,
-  type ExecutionResult,
-  type GraphQLError,
-} from 'graphql';
+import { execute, type ExecutionResult, type GraphQLError } from 'graphql';
 import type { ServerOptions } from 'graphql-ws';
 import { useServer, type Extra } from 'graphql-ws/use/ws';
 import { WebSocket, WebSocketServer } from 'ws';
-import { unknownViewer } from '../access/audit-trail.ts';
+import { connectionOf, unknownViewer } from '../access/audit-trail.ts';
 import { expiryOf, type Standing } from '../access/identity.ts';
+import { KnownRefusal } from '../access/policy.ts';
 import { Context, type Means } from '../api/context.ts';
 import { SweepbookError } from '../errors.ts';
 import type { Limits } from '../limits.ts';
 import type { AddressOf } from './address.ts';
-import { bearerToken } from './authorization.ts';
+import { tokenOf } from './authorization.ts';
 import type { Complexity } from './complexity.ts';
 import { Counts } from './connections.ts';
 import type { FaultLog } from './errors.ts';
@@ -25,7 +19,15 @@ import { payerOf, rateLimited, Ticket, type Gate, type Payer } from './gate.ts';
 import type { Introspection } from './introspection.ts';
 import type { SocketCounts } from './metrics.ts';
 import type { SchemaAnswers } from './schema-answers.ts';
-import { prepare, refusals, tell, tooMany } from './websocket-operations.ts';
+import {
+  ending,
+  isEnding,
+  isSubscription,
+  prepare,
+  refusals,
+  tell,
+  tooMany,
+} from './websocket-operations.ts';
 import { acceptUpgrades, leaveUnread, SilentSockets } from './websocket-upgrades.ts';
 
 /** Why a WebSocket was closed; 4400 and up are those of graphql-transport-ws. */
@@ -99,6 +101,8 @@ export function serveWebSockets(
         const answer = schemaAnswers.answerTo(args, payerOf(viewer, address).key);
         return answer?.then(({ text }) => JSON.parse(text) as ExecutionResult) ?? execute(args);
       },
+      // What goes wrong in here is not for strangers.
+      isProd: true,
       ...operationHooks({ ...options, complexity, means, peers }),
     },
     sockets,
@@ -134,12 +138,13 @@ function operationHooks(
   return {
     async onSubscribe({ extra, subscriptions }, id, payload) {
       const peer = peers.get(extra.socket);
-      if (!peer) throw new Error('a subscription without a connection');
+      if (!peer || isEnding(extra.socket)) return [ending()];
       // Before the wait: what it is counted with begins at once.
       const running = Object.keys(subscriptions).length;
       await options.gate.turns.next(peer.payer.key);
       const expiry = expiryOf(peer.viewer);
       if (expiry) refuse(extra.socket, expiry);
+      if (isEnding(extra.socket)) return [ending()];
       if (running > limits.operationsPerSocket) {
         return [tooMany('operationsPerSocket', limits, 'operations')];
       }
@@ -185,7 +190,10 @@ function greeter({ limits, means, peers, gate, addressOf }: Greeting) {
       const { viewer, ticket } = await gate.admit(token, address, () =>
         means.identity.authenticate(token, address),
       );
-      if (socket.readyState !== WebSocket.OPEN) return false;
+      if (isEnding(socket)) return false;
+      // Over HTTP clocks may differ a little; here it would be closed at once.
+      const expiry = expiryOf(viewer);
+      if (expiry) throw expiry;
       const { payer } = ticket;
       const most = limits.socketsPerPrincipal;
       if (byPayer.of(payer.key) >= most) {
@@ -195,6 +203,7 @@ function greeter({ limits, means, peers, gate, addressOf }: Greeting) {
       socket.once('close', byPayer.add(payer.key));
       const state = { waitingBytes: 0, idleChecks: 0, subscriptions: new Set<string>() };
       peers.set(socket, { token, viewer, payer, operations, ...state });
+      means.trail.answered(connectionOf(viewer, address));
       return true;
     } catch (error) {
       noteRefusal(means, address, error);
@@ -202,10 +211,6 @@ function greeter({ limits, means, peers, gate, addressOf }: Greeting) {
       return false;
     }
   };
-}
-
-function isSubscription({ document, operationName }: ExecutionArgs): boolean {
-  return getOperationAST(document, operationName)?.operation === OperationTypeNode.SUBSCRIPTION;
 }
 
 /** One subscription more; says why not, if there are too many. */
@@ -238,6 +243,7 @@ function keepChecking(
   let checking: Promise<void> | undefined;
   const timer = setInterval(() => {
     closeStuck(peers, mostIdleChecks, log);
+    closeExpired(peers);
     checking ??= closeEnded(peers, means).finally(() => (checking = undefined));
   }, checkMs);
   return {
@@ -279,19 +285,26 @@ function closeFlooding(socket: WebSocket): void {
   leaveUnread(socket);
 }
 
+/** Ends the connections of tokens that are over by the clock, whatever the database does. */
+function closeExpired(peers: ReadonlyMap<WebSocket, Peer>): void {
+  for (const [socket, { viewer }] of peers) {
+    const expiry = expiryOf(viewer);
+    if (expiry) refuse(socket, expiry);
+  }
+}
+
 /** Ends the connections of tokens that have ended since, here or by another server. */
 async function closeEnded(peers: ReadonlyMap<WebSocket, Peer>, means: Means): Promise<void> {
   const sockets = new Map<Peer, WebSocket>();
   for (const [socket, peer] of peers) {
-    const expiry = expiryOf(peer.viewer);
-    if (expiry) refuse(socket, expiry);
-    else if (peer.token !== undefined) sockets.set(peer, socket);
+    if (peer.token !== undefined && !isEnding(socket)) sockets.set(peer, socket);
   }
   try {
     for (const [peer, error] of await means.identity.ended([...sockets.keys()])) {
       const socket = sockets.get(peer);
       if (socket) refuse(socket, error);
     }
+    await means.identity.touch([...sockets.keys()]);
   } catch {
     // A database that is away says nothing about tokens.
   }
@@ -300,8 +313,8 @@ async function closeEnded(peers: ReadonlyMap<WebSocket, Peer>, means: Means): Pr
 function noteRefusal({ trail }: Means, address: string | undefined, error: unknown): void {
   // A flood of them is not to fill the database.
   if (!(error instanceof SweepbookError) || error.code === 'RATE_LIMITED') return;
-  const asked = { viewer: unknownViewer, requestId: undefined, address } as const;
-  trail.refused({ ...asked, kind: 'CONNECTION', field: 'connection_init' }, error.code);
+  const viewer = error instanceof KnownRefusal ? error.viewer : unknownViewer;
+  trail.refused(connectionOf(viewer, address), error.code);
 }
 
 function countIdle(socket: WebSocket, peer: Peer): void {
@@ -325,18 +338,4 @@ function refuse(socket: WebSocket, error: unknown): void {
       .toString('utf8')
       .replace(/\uFFFD+$/, ''),
   );
-}
-
-/** Browsers cannot set headers on a WebSocket: the token comes in connection_init, as GraphiQL sends it. */
-function tokenOf(
-  parameters: Record<string, unknown> | undefined,
-  request: IncomingMessage,
-): string | undefined {
-  const headers = parameters?.['headers'];
-  const nested =
-    typeof headers === 'object' && headers !== null ? (headers as Record<string, unknown>) : {};
-  const given = [parameters, nested]
-    .flatMap((from) => [from?.['Authorization'], from?.['authorization']])
-    .find((value): value is string => typeof value === 'string');
-  return bearerToken(given ?? request.headers.authorization);
 }

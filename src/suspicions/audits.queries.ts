@@ -1,6 +1,6 @@
-import { demand, type Viewer } from '../access/policy.ts';
+import { demand, sitesOf, type Viewer } from '../access/policy.ts';
 import type { Db } from '../database/orm.ts';
-import { rows, sql } from '../database/sql.ts';
+import { rows, sql, type RawBuilder } from '../database/sql.ts';
 import type { AuditKind, AuditState } from './audits.rules.ts';
 
 /** An audit of a store; counts are files. */
@@ -33,6 +33,13 @@ export interface AuditFindingRow {
 
 const mostAudits = 50;
 
+/** Audits of the stores (alias s) at the sites where the viewer may have them; there are no others for him. */
+export function auditedByHim(viewer: Viewer): RawBuilder<boolean> {
+  const sites = sitesOf(viewer, 'testStores');
+  if (sites === undefined) return sql<boolean>`true`;
+  return sql<boolean>`s.site_id in (select id from sites where name = any (${sites}::text[]))`;
+}
+
 /** The last audits, of one store or of all, the newest first; `id`: that one. */
 export async function listAudits(
   db: Db,
@@ -49,7 +56,7 @@ export async function listAudits(
       a.unreadable_count as "unreadableCount", a.unknown_count as "unknownCount", a.detail
     from audits a join mass_stores s on s.id = a.store_id
     where ${wanted.store == null ? sql`true` : sql`s.name = ${wanted.store}`}
-      and ${wanted.id === undefined ? sql`true` : sql`a.id = ${wanted.id}`}
+      and ${wanted.id === undefined ? sql`true` : sql`a.id = ${wanted.id}`} and ${auditedByHim(viewer)}
     order by a.id desc limit ${mostAudits}`,
   );
 }

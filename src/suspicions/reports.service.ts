@@ -7,6 +7,7 @@ import { inTransaction } from '../database/transaction.ts';
 import { badInput, shown, SweepbookError } from '../errors.ts';
 import { findFile } from '../files/files.queries.ts';
 import type { OpenStores } from '../storage/open.ts';
+import { findSuspicion } from './suspicions.queries.ts';
 import { checkAfterReport, type SuspicionState } from './suspicions.rules.ts';
 import { isLine } from '../text.ts';
 
@@ -245,20 +246,12 @@ export async function checkSuspiciousCopy(
 ): Promise<{ id: number; changed: boolean }> {
   demand(viewer, 'checkCopies');
   return inTransaction(db, { principal: viewer.principal, reason: 'asked for' }, async (tx) => {
-    const found = await firstRow(
-      tx,
-      sql<{ id: number; site: string | null }>`select s.id, e.name as site from suspicions s
-        left join replicas p on p.id = s.replica_id left join volumes v on v.id = p.volume_id
-        left join backup_records b on b.id = s.backup_id left join mass_stores m on m.id = b.store_id
-        left join sites e on e.id = coalesce(v.site_id, m.site_id)
-        where s.id = ${id ?? 0}`,
-    );
+    const found = await findSuspicion(tx, viewer, id ?? 0);
     if (!found) {
       throw new SweepbookError('NOT_FOUND', 'no suspicious copy has this id: look at the list', {
         field: 'id',
       });
     }
-    demand(viewer, 'checkCopies', { site: found.site ?? undefined });
     return { id: found.id, changed: (await askForCheck(tx, found.id, 0)) > 0 };
   });
 }

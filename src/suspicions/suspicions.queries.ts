@@ -1,8 +1,8 @@
-import { demand, type Viewer } from '../access/policy.ts';
+import { demand, sitesOf, type Viewer } from '../access/policy.ts';
 import { nameIs, type NameConditions } from '../database/name-filter.ts';
 import type { Db } from '../database/orm.ts';
 import { readPage, type Page, type PageArguments } from '../database/page.ts';
-import { allOf, firstRow, rows, sql } from '../database/sql.ts';
+import { allOf, firstRow, rows, sql, type RawBuilder } from '../database/sql.ts';
 import type { SuspicionState } from './suspicions.rules.ts';
 
 export interface SuspicionRow {
@@ -31,6 +31,13 @@ const suspicionColumns = sql`s.id, s.file_id as "fileId", f.lfn, v.name as volum
 const suspicionTables = sql`suspicions s join files f on f.id = s.file_id
   left join replicas p on p.id = s.replica_id left join volumes v on v.id = p.volume_id
   left join backup_records b on b.id = s.backup_id left join mass_stores m on m.id = b.store_id`;
+
+/** Copies at the sites where the viewer may have them checked; there are no others for him. */
+function atHisSites(viewer: Viewer): RawBuilder<boolean> {
+  const sites = sitesOf(viewer, 'checkCopies');
+  if (sites === undefined) return sql<boolean>`true`;
+  return sql<boolean>`coalesce(v.site_id, m.site_id) in (select id from sites where name = any (${sites}::text[]))`;
+}
 
 export interface SuspicionConditions {
   readonly state?: readonly SuspicionState[] | null | undefined;
@@ -64,6 +71,7 @@ export async function listSuspicions(
       select: suspicionColumns,
       from: suspicionTables,
       where: allOf([
+        atHisSites(viewer),
         sql`s.state = any (${filter.state ?? unsettled}::text[])`,
         nameIs(sql`f.lfn`, filter.lfn),
         filter.volume == null ? undefined : sql`v.name = ${filter.volume}`,
@@ -82,7 +90,8 @@ export async function findSuspicion(
   demand(viewer, 'checkCopies');
   return firstRow(
     db,
-    sql<SuspicionRow>`select ${suspicionColumns} from ${suspicionTables} where s.id = ${id}`,
+    sql<SuspicionRow>`select ${suspicionColumns} from ${suspicionTables}
+      where s.id = ${id} and ${atHisSites(viewer)}`,
   );
 }
 

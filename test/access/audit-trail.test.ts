@@ -124,9 +124,10 @@ test('what is refused is there on every road, a flood of it as few lines', async
   const get = (path: string, token: string) =>
     fetch(`${server.address}${path}`, { headers: { authorization: `Bearer ${token}` } });
   await Promise.all([
-    ...Array.from({ length: 20 }, () => post(user, '{ stuck { asOf } }')),
+    ...Array.from({ length: 20 }, (_, at) => post(user, `query Called${at} { stuck { asOf } }`)),
     post(undefined, '{ tokens { prefix } }'),
     post(ended, '{ viewer { name } }'),
+    post(`${ended.slice(0, -2)}xx`, '{ viewer { name } }'),
     get('/metrics', user),
     fetch(`${server.address}/imports`, {
       method: 'POST',
@@ -141,10 +142,12 @@ test('what is refused is there on every road, a flood of it as few lines', async
   const expected = [
     { field: 'stuck', principal: 'curious', code: 'FORBIDDEN' },
     { field: 'tokens', principal: 'anonymous', code: 'UNAUTHENTICATED' },
+    { field: 'POST /graphql', principal: 'ended', tokenPrefix: prefix, code: 'UNAUTHENTICATED' },
     { field: 'POST /graphql', principal: 'unknown', code: 'UNAUTHENTICATED' },
     { field: 'GET /metrics', principal: 'curious', code: 'FORBIDDEN' },
     { field: 'POST /imports', principal: 'curious', code: 'FORBIDDEN' },
-    { field: 'connection_init', principal: 'unknown', code: 'UNAUTHENTICATED' },
+    { field: 'connection_init', tokenPrefix: prefix, code: 'UNAUTHENTICATED' },
+    { field: 'connection_init', principal: 'curious', outcome: 'DONE' },
     { field: 'backupProgress', principal: 'curious', code: 'FORBIDDEN' },
   ];
   for (const filter of expected) expect(await told(filter)).not.toEqual([]);

@@ -10,6 +10,17 @@ import { openSweepbook, type RunningSweepbook } from '../../src/main.ts';
 import { nodeNames } from '../../src/api/node.ts';
 import { readConfig } from '../../src/config.ts';
 import { openWorld } from '../migrations/world.ts';
+import {
+  dataset,
+  idOf,
+  lfn,
+  named,
+  namesNothing,
+  noun,
+  ofNoObject,
+  runNumber,
+  type Pair,
+} from './names.ts';
 import { placesOf } from '../hostile/places.ts';
 import { clientOf } from '../support/client.ts';
 import type { TestDatabase } from '../support/database.ts';
@@ -31,6 +42,8 @@ const { query: send } = client;
 
 const hidden = new Map<string, string>();
 const tokens = new Map<string, string | undefined>();
+/** An operator of another site. */
+const elsewhere = 'OPERATOR elsewhere';
 
 beforeAll(async () => {
   database = await openWorld();
@@ -53,14 +66,23 @@ beforeAll(async () => {
     );
     tokens.set(role, made.createToken.token);
   }
+  const away = { principal: 'away', roles: ['OPERATOR'], sites: ['ELSEWHERE'] };
+  const { createToken } = await admin.call<{ createToken: { token: string } }>(
+    'mutation ($input: CreateTokenInput!) { createToken(input: $input) { token } }',
+    { input: away },
+  );
+  tokens.set(elsewhere, createToken.token);
+  hidden.set('Token', createToken.token.split('_')[1] ?? '');
   const hook = await admin.call<{ createWebhook: { webhook: { id: string } } }>(
     'mutation { createWebhook(input: { url: "https://hooks.example.org/x" }) { webhook { id } } }',
   );
   hidden.set('Webhook', hook.createWebhook.webhook.id);
   await database.sql(`
     insert into follow_rules (site, store_id) select 'FOREIGN', min(id) from mass_stores;
-    insert into audits (store_id, what) select min(id), 'COMPARE' from mass_stores`);
-  for (const [noun, from] of Object.entries({
+    insert into audits (store_id, what) select min(id), 'COMPARE' from mass_stores;
+    insert into runs (number, source) values (77777, 'DATA');
+    insert into identities (principal, issuer, subject, roles) values ('ida@sso', 'https://sso.example.org', '1', '{}')`);
+  for (const [name, from] of Object.entries({
     Dataset: `datasets where name = 'open'`,
     File: `files where lfn = '/run/1a'`,
     BackupRecord: `backup_records where status = 'FAILED'`,
@@ -73,8 +95,9 @@ beforeAll(async () => {
     StoreAudit: 'audits',
   })) {
     const [row] = await database.sql<{ id: number }>(`select id from ${from} order by id limit 1`);
-    if (!row) throw new Error(`the world has no ${noun}`);
-    hidden.set(noun, idOf(noun, row.id));
+    if (!row) throw new Error(`the world has no ${name}`);
+    hidden.set(name, idOf(name, row.id));
+    if (name === 'StoreAudit') hidden.set('audit', String(row.id));
   }
   client.query = function (...given) {
     const [first] = given;
@@ -89,23 +112,14 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const idOf = (noun: string, id: number) => Buffer.from(`${noun}:${id}`).toString('base64url');
-const absentId = 99_999;
-
-interface Case {
+interface Case extends Pair {
   readonly what: string;
   /** Who may not see it. */
   readonly roles: readonly string[];
-  /** What is there, as its noun or name; and what is not. */
-  readonly there: string;
-  readonly absent: string;
   readonly ask: (it: string) => string;
 }
 const strangers = ['ANONYMOUS', 'USER'];
 const holders = ['USER', 'DQM'];
-const noun = (name: string) => ({ there: name, absent: idOf(name, absentId) });
-const dataset = { there: 'open', absent: 'n-o-n' };
-const lfn = { there: '/run/1a', absent: '/run/9z' };
 
 const node = (name: string, roles: readonly string[]): Case => ({
   what: `node of ${name}`,
@@ -141,6 +155,13 @@ const cases: Case[] = [
   byId('import', 'Import', strangers),
   byId('stageRequest', 'StageRequest', [...strangers, 'PRODUCER']),
   byId('publication', 'Publication', [...strangers, 'PRODUCER']),
+  node('SuspiciousCopy', [elsewhere]),
+  {
+    what: 'run',
+    roles: strangers,
+    ...runNumber,
+    ask: (number) => `{ run(number: ${number}) { number } }`,
+  },
   {
     what: 'dataset',
     roles: [...strangers, 'DQM'],
@@ -238,10 +259,10 @@ async function watched(
 /** The answer without what it is about: a name, an id, or the number that stands in an id. */
 function withoutName(answer: string, it: string): string {
   const number = /:(\d+)$/.exec(Buffer.from(it, 'base64url').toString())?.[1];
-  const named = answer
+  const told = answer
     .replaceAll(new RegExp(`(?<!\\w)${it.replaceAll(/[^\w/]/g, '\\$&')}(?!\\w)`, 'g'), 'IT')
     .replaceAll(/"locations":\[[^\]]*\],/g, '');
-  return number === undefined ? named : named.replaceAll(new RegExp(`\\b${number}\\b`, 'g'), 'IT');
+  return number === undefined ? told : told.replaceAll(new RegExp(`\\b${number}\\b`, 'g'), 'IT');
 }
 
 const headersOf = (role: string): Record<string, string> => {
@@ -294,71 +315,44 @@ async function compare(
   }
 }
 
-/** What arguments name, by their last word: something that is there and hidden, and something that is not there. */
-const named: Record<string, { there: string; absent: string }> = {
-  dataset,
-  datasets: dataset,
-  holdsDataset: dataset,
-  inDataset: dataset,
-  files: lfn,
-  inputs: lfn,
-  lfn,
-  lfns: lfn,
-  outputLfn: lfn,
-  parents: lfn,
-  import: noun('Import'),
-  incident: noun('Incident'),
-  publication: noun('Publication'),
-  request: noun('StageRequest'),
-  'checkSuspiciousCopy(id)': noun('SuspiciousCopy'),
-  'deleteFollowRule(id)': noun('FollowRule'),
-  'deleteWebhook(id)': noun('Webhook'),
-  'enableWebhook(input.id)': noun('Webhook'),
-  'followRule(id)': noun('FollowRule'),
-  'import(id)': noun('Import'),
-  'incident(id)': noun('Incident'),
-  'lookNow(id)': noun('FollowRule'),
-  'publication(id)': noun('Publication'),
-  'settleAudit(id)': noun('StoreAudit'),
-  'stageRequest(id)': noun('StageRequest'),
-  'storeAudits(id)': noun('StoreAudit'),
-  'testWebhook(id)': noun('Webhook'),
-};
 /** What is about to be published is hidden from production as well. */
 const isPrivate = { there: '/user/p-backing', absent: '/user/p-nowhere' };
-/** Names of what is not of here, or is to be made: that one is taken must be told. */
-const ofNoObject = new Set([
-  'importDataset(input.dataset)',
-  'recordMerge(input.output.lfn)',
-  'registerFiles(input.files.lfn)',
-  // They tell what happens from now on: test/access/fields.test.ts.
-  'datasetStatusChanged(filter.dataset)',
-  'runBecameAvailable(filter.inDataset)',
-]);
 /** Who sees it, and is answered otherwise. */
 const sightOf: Record<string, readonly string[]> = {
   open: ['PRODUCER'],
   '/run/1a': ['PRODUCER'],
+  '77777': ['PRODUCER', 'DQM'],
   Import: ['PRODUCER'],
   Incident: ['PRODUCER'],
   FollowRule: ['PRODUCER'],
 };
 
-const places = placesOf(committedSchema)
-  .map((place) => ({ place, field: place.name.replace(/^(Query|Mutation|Subscription)\./, '') }))
+const texts = placesOf(committedSchema)
+  .filter(({ type }) => type !== 'DateTime')
+  .map((place) => {
+    const field = place.name.replace(/^(Query|Mutation|Subscription)\./, '');
+    const [, lastTwo = '', last = ''] = /[(.]((?:\w+\.)?(\w+))\)$/.exec(field) ?? [];
+    return { place, field, keys: [field, lastTwo, last] };
+  });
+const entryOf = (keys: readonly string[]) =>
+  keys.map((key) => named[key]).find((it) => it !== undefined);
+const isFiltered = (field: string) => /\.(eq|in|glob|startsWith)\)$/.test(field);
+
+const places = texts
   .filter(({ field }) => !ofNoObject.has(field))
-  .flatMap(({ place, field }) => {
-    const [, last = ''] = /(\w+)\)$/.exec(field) ?? [];
-    const it = named[field] ?? named[last];
-    return it === undefined
-      ? []
-      : [it, ...(it === lfn ? [isPrivate] : [])].map((one) => ({ place, ...one }));
-  })
-  .flatMap((one) =>
-    ['USER', 'DQM', 'PRODUCER', 'IMPORTER']
-      .filter((role) => !sightOf[one.there]?.includes(role))
-      .map((role) => ({ ...one, role, what: `${one.place.name} ${one.there}` })),
-  );
+  .flatMap(({ place, field, keys }) => {
+    const it = entryOf(keys);
+    if (it === undefined) return [];
+    const roles = isFiltered(field)
+      ? ['USER', 'PRODUCER']
+      : ['USER', 'DQM', 'PRODUCER', 'IMPORTER'];
+    const isOfSite = ['SuspiciousCopy', 'audit'].includes(it.there);
+    return [it, ...(it === lfn ? [isPrivate] : [])].flatMap((one) =>
+      [...roles, ...(isOfSite ? [elsewhere] : [])]
+        .filter((role) => !sightOf[one.there]?.includes(role))
+        .map((role) => ({ place, ...one, role, what: `${place.name} ${one.there}` })),
+    );
+  });
 
 const rows = cases.flatMap((one) => one.roles.map((role) => ({ ...one, role })));
 
@@ -382,6 +376,27 @@ describe('not seen is as not there', () => {
     const it = hidden.get(there) ?? there;
     const one = withoutName(await ask(it), it);
     expect(one).toBe(withoutName(await ask(absent), absent));
+  });
+
+  test('whatever takes a text is asked with what it names, or is known to name nothing', () => {
+    const known = (keys: readonly string[]) =>
+      entryOf(keys) ?? keys.find((key) => ofNoObject.has(key) || namesNothing.has(key));
+    const missing = texts.filter(({ keys }) => known(keys) === undefined);
+    expect(missing.map(({ field }) => field)).toEqual(['node(id)']);
+    const used = new Set(texts.flatMap(({ keys }) => keys));
+    const entries = [...Object.keys(named), ...ofNoObject, ...namesNothing];
+    expect(entries.filter((entry) => !used.has(entry))).toEqual([]);
+  });
+
+  test('an operator of one site is told of no copies and no audits of another', async () => {
+    for (const [query, empty] of [
+      ['{ suspiciousCopies(first: 5) { totalCount nodes { id } } }', '{"totalCount":0,"nodes":[]}'],
+      ['{ storeAudits { id } }', '[]'],
+    ] as const) {
+      expect(await post(elsewhere, query, true)).toContain(empty);
+      const all = await clientOf(server.address, server.token).call<object>(query);
+      expect(JSON.stringify(all)).not.toContain(empty);
+    }
   });
 
   test('whatever takes an id is asked with one', () => {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { pino } from 'pino';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import WebSocket from 'ws';
 import { readConfig } from '../../src/config.ts';
@@ -26,6 +27,12 @@ afterAll(() => server.close());
 
 const viewer = '{ viewer { name roles expiresAt } }';
 const follow = 'subscription { datasetStatusChanged { to } }';
+
+const create = (name: string) =>
+  `mutation { createDataset(input: { name: "${name}", kind: PR }) { changed } }`;
+const isThere = async (name: string) =>
+  (await server.operator.call<{ dataset: object | null }>(`{ dataset(name: "${name}") { name } }`))
+    .dataset !== null;
 
 async function httpStatus(
   token: string,
@@ -78,11 +85,14 @@ test('a wrong token is 401 UNAUTHENTICATED on every road, and never taken for no
 });
 
 test('a revoked token ends at once over HTTP, and within seconds on an open WebSocket', async () => {
-  const token = await server.tokenOf('revoked', 'USER');
+  const token = await server.tokenOf('revoked', 'PRODUCER');
   const other = await server.tokenOf('other', 'USER');
   const socket = await openSocket(server.address, token);
   socket.start(follow);
   const stays = await openSocket(server.address, other);
+  // It does not hear that it is to go.
+  const deaf = await openSocket(server.address, token);
+  deaf.webSocket.pause();
   expect((await httpStatus(token)).status).toBe(200);
   expect(await revoke(token)).toEqual({ revokeToken: { changed: true } });
   expect(await httpStatus(token)).toMatchObject({
@@ -96,6 +106,10 @@ test('a revoked token ends at once over HTTP, and within seconds on an open WebS
   expect(end.reason).toContain('revoked');
   // Looked at every 2 s; a busy machine gets more.
   expect(Date.now() - revokedAt).toBeLessThan(15_000);
+  deaf.start(create('by-the-deaf'));
+  deaf.webSocket.resume();
+  expect(await deaf.closed).toMatchObject({ code: 4403 });
+  expect(await isThere('by-the-deaf')).toBe(false);
   stays.start('{ viewer { name } }');
   expect(await stays.nextData()).toEqual({ viewer: { name: 'other' } });
   stays.terminate();
@@ -110,9 +124,17 @@ test('a token ends when it expires, also on an open WebSocket', async () => {
     'token',
   );
   const socket = await openSocket(server.address, token);
+  const made = { principal: 'late', roles: ['PRODUCER'], expiresAt };
+  const sockets: TestSocket[] = [];
+  for (let at = 0; at < 3; at++) sockets.push(await openSocket(server.address, await make(made)));
   expect(await clientOf(server.address, token).call(viewer)).toEqual({
     viewer: { name: 'guest', roles: ['USER'], expiresAt },
   });
+  // The very moment, before anybody looks.
+  const late = (async () => {
+    await sleep(Date.parse(expiresAt) - Date.now() + 1);
+    for (const [at, one] of sockets.entries()) one.start(create(`too-late-${at}`));
+  })();
   const { status, message } = await until('the token expires', async () => {
     const answer = await httpStatus(token);
     return answer.status !== 200 && answer;
@@ -120,7 +142,9 @@ test('a token ends when it expires, also on an open WebSocket', async () => {
   expect(Date.now()).toBeGreaterThanOrEqual(Date.parse(expiresAt));
   expect(status).toBe(401);
   expect(message).toContain(expiresAt);
-  expect(await socket.closed).toMatchObject({ code: 4403 });
+  await late;
+  for (const { closed } of [socket, ...sockets]) expect(await closed).toMatchObject({ code: 4403 });
+  for (const at of sockets.keys()) expect(await isThere(`too-late-${at}`)).toBe(false);
 });
 
 test('of a token the database keeps the hash, and the log nothing', async () => {
@@ -143,7 +167,7 @@ test('of a token the database keeps the hash, and the log nothing', async () => 
     expect({ name, found: found.length }).toEqual({ name, found: 0 });
   }
   const { tokens } = await server.operator.call<{ tokens: object[] }>(
-    '{ tokens { prefix principal roles note createdBy createdAt lastUsedAt } }',
+    '{ tokens { prefix principal roles note createdBy createdAt lastUsedAt replaces } }',
   );
   expect(JSON.stringify(tokens)).not.toContain(secret);
   expect(tokens).toContainEqual(
@@ -177,7 +201,7 @@ test('a token that could never be used is not made', async () => {
   expect(unknown).toMatchObject({ code: 'NOT_FOUND', facts: { prefix: 'ffffffffffff' } });
 });
 
-const create = async (input: object) =>
+const make = async (input: object) =>
   (await mutate<{ token: string }>(server.operator, 'createToken', input, 'token')).token;
 
 test('a token does what its scopes say and nothing else that its roles would allow', async () => {
@@ -191,7 +215,7 @@ test('a token does what its scopes say and nothing else that its roles would all
     [['readUnfinished', 'registerRuns'], { sees: true, registers: true, lists: false }],
   ];
   for (const [narrowed, may] of scopes) {
-    const client = clientOf(server.address, await create({ ...robot, scopes: narrowed }));
+    const client = clientOf(server.address, await make({ ...robot, scopes: narrowed }));
     const code = async (query: string, variables?: object) =>
       (await client.raw(query, { ...variables })).errors?.[0]?.extensions.code;
     const register =
@@ -208,7 +232,7 @@ test('a token does what its scopes say and nothing else that its roles would all
   }
   const { message } = await refusalOf(
     mutate(
-      clientOf(server.address, await create({ ...robot, scopes: ['read'] })),
+      clientOf(server.address, await make({ ...robot, scopes: ['read'] })),
       'registerRuns',
       run,
       'existingCount',
@@ -222,18 +246,18 @@ test('a token does what its scopes say and nothing else that its roles would all
     { sites: ['a b'] },
   ];
   for (const input of wrong) {
-    const refusal = refusalOf(create({ ...robot, ...input }));
+    const refusal = refusalOf(make({ ...robot, ...input }));
     expect(await refusal).toMatchObject({ code: 'BAD_USER_INPUT' });
   }
 });
 
 test('a token of one site tests the stores of no other', async () => {
   const check = 'mutation { checkMassStore { name } }';
-  const ours = await create({ principal: 'op', roles: ['OPERATOR'], sites: ['local', 'SLAC'] });
+  const ours = await make({ principal: 'op', roles: ['OPERATOR'], sites: ['local', 'SLAC'] });
   expect(await clientOf(server.address, ours).raw(check)).not.toHaveProperty('errors');
   const theirs = clientOf(
     server.address,
-    await create({ principal: 'op', roles: ['OPERATOR'], sites: ['SLAC'] }),
+    await make({ principal: 'op', roles: ['OPERATOR'], sites: ['SLAC'] }),
   );
   for (const query of [check, 'mutation { startAudit(what: COMPARE) { changed } }']) {
     expect((await theirs.raw(query)).errors?.[0]).toMatchObject({
@@ -265,8 +289,13 @@ const rotate = (client: TestClient, input: object = {}) =>
 test('a token replaces itself by one of the same kind, and never prolongs itself', async () => {
   const expiresAt = new Date(Date.now() + 3_600_000).toISOString();
   const kind = { roles: ['PRODUCER'], scopes: ['read', 'rotateToken'], sites: ['local'] };
-  const old = await create({ principal: 'rotor', ...kind, expiresAt });
+  const old = await make({ principal: 'rotor', ...kind, expiresAt });
   const made = await rotate(clientOf(server.address, old));
+  // Who ends one sees what has come of it.
+  const { tokens } = await server.operator.call<{ tokens: object[] }>(
+    '{ tokens { prefix replaces } }',
+  );
+  expect(tokens).toContainEqual({ prefix: made.details.prefix, replaces: old.split('_')[1] });
   expect(made.details).toEqual({ prefix: made.token.split('_')[1], ...kind, expiresAt });
   expect(made.replaced).toMatchObject({ prefix: old.split('_')[1], revokedAt: expect.any(String) });
   expect((await httpStatus(old)).status).toBe(401);
@@ -274,7 +303,11 @@ test('a token replaces itself by one of the same kind, and never prolongs itself
   const again = await rotate(clientOf(server.address, made.token), { graceSeconds: 60 });
   expect(Date.parse(again.replaced.expiresAt)).toBeLessThanOrEqual(Date.now() + 60_000);
   for (const token of [made.token, again.token]) expect((await httpStatus(token)).status).toBe(200);
-  const other = { prefix: (await create({ principal: 'rotor', roles: ['ADMIN'] })).split('_')[1] };
+  // Of two at once one is in time.
+  const twice = clientOf(server.address, await make({ principal: 'rotor', roles: ['USER'] }));
+  const both = await Promise.allSettled([rotate(twice), rotate(twice)]);
+  expect(both.map((one) => one.status).toSorted()).toEqual(['fulfilled', 'rejected']);
+  const other = { prefix: (await make({ principal: 'rotor', roles: ['ADMIN'] })).split('_')[1] };
   expect(await refusalOf(rotate(clientOf(server.address, again.token), other))).toMatchObject({
     code: 'FORBIDDEN',
   });
@@ -282,13 +315,13 @@ test('a token replaces itself by one of the same kind, and never prolongs itself
   expect(await refusalOf(rotate(server.operator, other))).toMatchObject({ code: 'NOT_FOUND' });
   const narrow = clientOf(
     server.address,
-    await create({ principal: 'r', roles: ['USER'], scopes: ['read'] }),
+    await make({ principal: 'r', roles: ['USER'], scopes: ['read'] }),
   );
   expect(await refusalOf(rotate(narrow))).toMatchObject({ code: 'FORBIDDEN' });
 });
 
 test('the database lets no token grow, last longer or come back', async () => {
-  const prefix = (await create({ principal: 'fixed', roles: ['USER'] })).split('_')[1];
+  const prefix = (await make({ principal: 'fixed', roles: ['USER'] })).split('_')[1];
   await server.database.sql(
     'update tokens set revoked_at = now(), expires_at = now() where prefix = $1',
     [prefix],
@@ -354,6 +387,8 @@ test.each<[string, number, unknown[]]>([
   ['what is no message', 4400, [init, { type: 'shout' }]],
   ['an operation before its greeting', 4401, [stay]],
   ['a token that is not known', 4403, [{ ...init, payload: { authorization: 'Bearer sbk_x' } }]],
+  ['a token that is no text', 4403, [{ ...init, payload: { authorization: 5 } }]],
+  ['a token in other letters', 4403, [{ ...init, payload: { AUTHORIZATION: 'Bearer sbk_x' } }]],
   ['two operations of one name', 4409, [init, stay, stay]],
   ['two greetings', 4429, [init, init]],
 ])('the close code for %s is %i', async (_what, code, messages) => {

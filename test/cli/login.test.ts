@@ -1,4 +1,13 @@
-import { chownSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  lchownSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -59,6 +68,19 @@ test('the token is found as WLCG says, and the ways of the program come first', 
   }
   expect(found({})).toBeUndefined();
   expect(() => found({ BEARER_TOKEN_FILE: file('gone') })).toThrow('no such file');
+  expect(() => found({ BEARER_TOKEN_FILE: home })).toThrow('EISDIR');
+  // What is empty is not there; what is no word is told to nobody, and shown to no server.
+  writeFileSync(file('none.token'), ' \r\n');
+  const empty = { BEARER_TOKEN: ' ', BEARER_TOKEN_FILE: file('none.token') };
+  expect(found({ ...empty, XDG_RUNTIME_DIR: file('run') })).toBe('runtime');
+  writeFileSync(file('dos.token'), `${tokens['named']}\r\n`);
+  expect(found({ SWEEPBOOK_TOKEN_FILE: file('dos.token') })).toBe('named');
+  expect(() => found({ SWEEPBOOK_TOKEN_FILE: file('none.token') })).toThrow('holds no token');
+  for (const name of ['SWEEPBOOK_TOKEN', 'BEARER_TOKEN']) {
+    expect(() => found({ [name]: 'secret-1\nsecret-2' })).toThrow(
+      /^(?!.*secret-).*holds no token/s,
+    );
+  }
   // The operator token of this host is for its own server.
   mkdirSync(file('none'));
   writeFileSync(file('none/operator-token'), tokens['kept'] ?? '');
@@ -71,6 +93,11 @@ test.runIf(user === 0)('a token that somebody else has put there is passed by', 
   mkdirSync(file('planted'));
   writeFileSync(file('planted/bt_u0'), tokens['temporary'] ?? '');
   chownSync(file('planted/bt_u0'), 12_345, 12_345);
+  expect(found({ XDG_RUNTIME_DIR: file('planted') })).toBeUndefined();
+  // Nor is a link of his followed to what is ours.
+  rmSync(file('planted/bt_u0'));
+  symlinkSync(file('named.token'), file('planted/bt_u0'));
+  lchownSync(file('planted/bt_u0'), 12_345, 12_345);
   expect(found({ XDG_RUNTIME_DIR: file('planted') })).toBeUndefined();
 });
 

@@ -133,6 +133,7 @@ for work in (
           { TMPDIR: temporary },
           { TMPDIR: folder },
           { ...all, BEARER_TOKEN_FILE: '/nothing' },
+          { ...all, BEARER_TOKEN_FILE: '/dev/null' },
         ]),
       },
     );
@@ -143,6 +144,7 @@ for work in (
       'from-tmp',
       null,
       'UNAUTHENTICATED',
+      'from-runtime',
     ]);
     const token = await server.tokenOf('snake', 'OPERATOR');
     const asked = await python(`say(Sweepbook(os.environ['URL']).query('{ viewer { name } }'))`, {

@@ -1,13 +1,6 @@
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import {
-  exportJWK,
-  generateKeyPair,
-  SignJWT,
-  type CryptoKey,
-  type JWK,
-  type JWTPayload,
-} from 'jose';
+import { exportJWK, generateKeyPair, SignJWT, type CryptoKey, type JWK } from 'jose';
 
 interface Key {
   readonly kid: string;
@@ -17,7 +10,19 @@ interface Key {
 }
 
 /** How an issuer answers when it is asked for its metadata and keys. */
-export type Manner = 'well' | 'down' | 'page' | 'redirects' | 'huge' | 'lies' | 'shared secret';
+export type Manner =
+  | 'well'
+  | 'down'
+  | 'page'
+  | 'redirects'
+  | 'huge'
+  | 'lies'
+  | 'plain address'
+  | 'shared secret'
+  | 'no list'
+  | 'weak key'
+  | 'broken key'
+  | 'hangs';
 
 export interface Signed {
   readonly header?: Record<string, unknown>;
@@ -33,6 +38,7 @@ export class TestIssuer {
   private readonly server: Server;
   private readonly keys: Key[] = [];
   private made = 0;
+  private readonly held = new Set<ServerResponse>();
 
   private constructor(server: Server) {
     this.server = server;
@@ -73,36 +79,56 @@ export class TestIssuer {
   }
 
   /** Claims as they are, signed. */
-  async sign(claims: JWTPayload, { header = {}, key = this.key }: Signed = {}): Promise<string> {
+  async sign(claims: Claims, { header = {}, key = this.key }: Signed = {}): Promise<string> {
     return new SignJWT(claims)
       .setProtectedHeader({ alg: key.algorithm, kid: key.kid, ...header })
       .sign(key.secret);
   }
 
+  /** Who waits for an answer. */
+  get hanging(): number {
+    return this.held.size;
+  }
+
+  /** Cuts off who waits. */
+  letGo(): void {
+    for (const response of this.held) response.destroy();
+  }
+
   private answer(path: string, response: ServerResponse): void {
     const json = (body: object) =>
       void response.setHeader('content-type', 'application/json').end(JSON.stringify(body));
-    switch (this.manner) {
-      case 'down':
-        return void response.destroy();
-      case 'page':
-        return void response.end('<html>Please log in</html>');
-      case 'redirects':
-        return void response.writeHead(302, { location: 'http://127.0.0.1:9/' }).end();
-      case 'huge':
-        return json({ keys: [], issuer: this.url, padding: 'x'.repeat(1024 * 1024) });
-      case 'well':
-      case 'lies':
-      case 'shared secret':
+    if (this.manner === 'down') return void response.destroy();
+    if (this.manner === 'hangs') {
+      this.held.add(response);
+      return void response.on('close', () => this.held.delete(response));
     }
-    if (path.startsWith('/vo/.well-known/')) {
+    if (this.manner === 'page') return void response.end('<html>Please log in</html>');
+    // To where all is well.
+    if (this.manner === 'redirects' && !path.startsWith('/well')) {
+      return void response.writeHead(302, { location: `/well${path}` }).end();
+    }
+    const { origin } = new URL(this.url);
+    // Whoever takes it in spite of that finds all that he needs.
+    const padding = this.manner === 'huge' ? 'x'.repeat(1024 * 1024) : '';
+    if (path.includes('/vo/.well-known/')) {
       const issuer = this.manner === 'lies' ? 'https://elsewhere.example.org' : this.url;
-      return json({ issuer, jwks_uri: `${new URL(this.url).origin}/keys` });
+      const jwks_uri = `${this.manner === 'plain address' ? 'http://127.1.elsewhere.example.org' : origin}/keys`;
+      return json({ issuer, jwks_uri, padding });
     }
-    const shared = { kty: 'oct', kid: this.key.kid, k: 'c2VjcmV0' };
-    return json({
-      keys: this.manner === 'shared secret' ? [shared] : this.keys.map(({ jwk }) => jwk),
-    });
+    return json({ keys: this.published(), padding });
+  }
+
+  private published(): object {
+    const keys = this.keys.map(({ jwk }) => jwk);
+    const [key] = keys;
+    const instead: Partial<Record<Manner, object>> = {
+      'shared secret': [{ kty: 'oct', kid: this.key.kid, k: 'c2VjcmV0' }],
+      'no list': { [this.key.kid]: key },
+      'weak key': [{ ...key, n: (key?.n ?? '').slice(0, 171) }],
+      'broken key': [{ ...key, x: key?.y }],
+    };
+    return instead[this.manner] ?? keys;
   }
 
   close(): Promise<void> {
@@ -111,18 +137,42 @@ export class TestIssuer {
   }
 }
 
+/** What a token says, be it as its profile wants it or not. */
+export type Claims = Record<string, unknown>;
+
+const now = () => Math.floor(Date.now() / 1000);
+const us = 'https://book.example.org';
+
 /** Claims of the WLCG profile for this server, good for an hour. */
-export function wlcgClaims(issuer: TestIssuer, more: JWTPayload = {}): JWTPayload {
-  const now = Math.floor(Date.now() / 1000);
-  return {
-    iss: issuer.url,
-    sub: 'f81d-physicist',
-    aud: 'https://book.example.org',
-    iat: now,
-    nbf: now,
-    exp: now + 3600,
-    jti: `jti-${now}`,
-    'wlcg.ver': '1.0',
-    ...more,
-  };
-}
+export const wlcgClaims = ({ url }: TestIssuer, more: Claims = {}): Claims => ({
+  iss: url,
+  sub: 'f81d-physicist',
+  aud: us,
+  iat: now(),
+  nbf: now(),
+  exp: now() + 3600,
+  jti: `jti-${now()}`,
+  'wlcg.ver': '1.0',
+  ...more,
+});
+
+/** The same of OpenID Connect, for ten minutes. */
+export const oidcClaims = ({ url }: TestIssuer, more: Claims = {}): Claims => ({
+  iss: url,
+  sub: '17',
+  aud: ['other', us],
+  iat: now(),
+  exp: now() + 600,
+  preferred_username: 'shifter',
+  ...more,
+});
+
+/** The same of SciTokens. */
+export const sciClaims = ({ url }: TestIssuer, more: Claims = {}): Claims => ({
+  iss: url,
+  sub: 'robot',
+  aud: us,
+  exp: now() + 600,
+  ver: 'scitoken:2.0',
+  ...more,
+});

@@ -156,6 +156,8 @@ const aToken = past(
   'tokens',
   `insert into tokens (principal, roles, prefix, secret_sha256, expires_at, revoked_at, scopes, sites)
     values ('x', '{USER}', '0123456789ab', sha256('x'), now(), now(), '{read}', '{SLAC}')`,
+  `insert into tokens (principal, roles, prefix, secret_sha256, revoked_at, replaces)
+    select 'x', '{USER}', '0123456789ac', sha256('y'), now(), id from tokens where prefix = '0123456789ab'`,
 );
 
 /** What the world has none of. */
