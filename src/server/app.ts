@@ -21,6 +21,7 @@ import { turnAway } from './connections.ts';
 import { httpStatus, retryAfter, toRefusal } from './errors.ts';
 import type { Gate, Ticket } from './gate.ts';
 import { InFlight, type Place } from './in-flight.ts';
+import type { Readers } from './readers.ts';
 import { refuseUnroutable } from './unroutable.ts';
 
 /** Who asks, and how it is paid for. */
@@ -40,6 +41,7 @@ export interface AppOptions {
   readonly gate: Gate;
   readonly callers: Callers;
   readonly addressOf: AddressOf;
+  readonly readers: Readers;
 }
 
 /** The application without its routes: what holds for every request. */
@@ -89,7 +91,7 @@ export function makeApp(options: AppOptions): FastifyInstance {
 /** Who asks and how much: before anything is read or done. */
 function admitRequests(
   app: FastifyInstance,
-  { limits, means, gate, callers, addressOf }: AppOptions,
+  { limits, means, gate, callers, addressOf, readers }: AppOptions,
   bodies: Bodies,
 ): void {
   const inFlight = new InFlight(limits);
@@ -121,7 +123,7 @@ function admitRequests(
     return bodies.paced(request.raw, payer.key);
   });
   app.addHook('onSend', async (request, reply, payload) => {
-    reply.raw.setTimeout(limits.answerStallSeconds * 1000, () => reply.raw.destroy());
+    readers.watchAnswer(reply.raw, limits.answerStallSeconds);
     if (typeof payload !== 'string' && !Buffer.isBuffer(payload)) return payload;
     try {
       places.get(request)?.hold(payload.length);
