@@ -100,6 +100,7 @@ function admitRequests(
     void reply.header('x-request-id', request.id);
     demandHost(request.headers.host);
     demandFitting(request, limits);
+    demandUnpacked(request);
     // Whoever watches over the server must not take it for dead because of others.
     if (request.routeOptions.url === '/healthz') return;
     const token = bearerToken(request.headers.authorization);
@@ -234,6 +235,14 @@ function demandHost(host: string | undefined): void {
 function demandFitting(request: FastifyRequest, limits: Limits): void {
   if (isJson(request) && Number(request.headers['content-length'] ?? 0) > limits.bodyBytes)
     throw tooLong(limits);
+}
+
+/** What comes packed would be told to be no JSON. */
+function demandUnpacked(request: FastifyRequest): void {
+  const encoding = request.headers['content-encoding'];
+  if (!isJson(request) || encoding === undefined || encoding === 'identity') return;
+  const refusal = badInput('Content-Encoding', encoding, 'none: bodies are sent as they are');
+  throw Object.assign(refusal, { statusCode: 415 });
 }
 
 /** Who shows no token only asks; bulk calls need one. */

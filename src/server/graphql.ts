@@ -117,6 +117,8 @@ export function makeApollo({
     ],
     stringifyResult: (answer) => schemaAnswers.textOf(answer),
     allowBatchedHttpRequests: false,
+    // Nobody keeps questions here for later.
+    persistedQueries: false,
     stopOnTerminationSignals: false,
     logger: {
       debug() {},

@@ -83,7 +83,9 @@ export function serveWebSockets(
   const { schemaAnswers, log } = options;
   const { schema, limits } = complexity;
   const maxPayload = limits.webSocketMessageBytes;
-  const sockets = new WebSocketServer({ noServer: true, maxPayload, handleProtocols });
+  // Each piece costs some hundred bytes, however short it is.
+  const pieces = { maxFragments: 1024, maxBufferedChunks: Math.max(4096, maxPayload / 256) };
+  const sockets = new WebSocketServer({ noServer: true, maxPayload, handleProtocols, ...pieces });
   const silent = new SilentSockets();
   acceptUpgrades(server, sockets, silent, { ...options, limits, onFlood: closeFlooding });
   const peers = new Map<WebSocket, Peer>();

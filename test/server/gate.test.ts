@@ -314,6 +314,12 @@ describe('of a server', () => {
     expect(await socket.closed).toMatchObject({ code: 1008 });
   });
 
+  test('a message in crumbs is not waited for', async () => {
+    const socket = await openSocket(server.address);
+    for (let at = 0; at < 1100; at++) socket.webSocket.send(' ', { fin: false });
+    expect([1006, 1008]).toContain((await socket.closed).code);
+  });
+
   test.each<[string, (socket: TestSocket) => void, number]>([
     ['answers', (socket) => void socket.start(getIntrospectionQuery()), 40],
     ['pongs', (socket) => socket.send({ type: 'ping', payload: { all: 'x'.repeat(1e6) } }), 40],
