@@ -18,6 +18,7 @@ const floods: readonly { kind: string; count: number; withToken?: boolean }[] = 
   { kind: 'silent-sockets', count: 2000 },
   { kind: 'loris', count: 1000 },
   { kind: 'deaf-readers', count: 100 },
+  { kind: 'curious', count: 200 },
   { kind: 'hammer', count: 20_000 },
   { kind: 'wrong-tokens', count: 5000 },
 ];

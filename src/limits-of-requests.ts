@@ -51,7 +51,7 @@ export const limitsOfRequests = {
       60_000,
       '',
       some,
-      'fields that may come back, lists counted with their page size',
+      'fields that may come back, lists counted with their page size, those of the schema one by one',
       tooComplex,
     ),
     queryNodes: limit(10_000, '', some, 'fields that are looked at to count them', tooComplex),

@@ -1,9 +1,8 @@
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import type { Piscina } from 'piscina';
 import { badInput, messageOf, SweepbookError, systemCode } from '../errors.ts';
+import { threadFile } from '../threads.ts';
 import type { RootAnswer, RootTask } from './root-events.thread.ts';
 
 /** How many events a file holds, and who says so. */
@@ -106,19 +105,11 @@ async function isRootFile(path: string, name: string): Promise<boolean> {
 
 let pool: Promise<Piscina<RootTask, RootAnswer>> | undefined;
 
-/** Compiled beside this file; run from the sources it is loaded by the same loader. */
-function threadFile(): string {
-  const compiled = fileURLToPath(new URL('./root-events.thread.js', import.meta.url));
-  return existsSync(compiled)
-    ? compiled
-    : fileURLToPath(new URL('./root-events.thread.ts', import.meta.url));
-}
-
 /** Loaded when the first ROOT file comes: who counts nothing pays nothing. */
 async function startPool(): Promise<Piscina<RootTask, RootAnswer>> {
   const { Piscina } = await import('piscina');
   return new Piscina<RootTask, RootAnswer>({
-    filename: threadFile(),
+    filename: threadFile('root-events', import.meta.url),
     name: 'countEntries',
     minThreads: 0,
     maxThreads: 2,

@@ -4,14 +4,16 @@ import { getComplexity } from 'graphql-query-complexity/cjs';
 import { badInput } from '../errors.ts';
 import type { Limits } from '../limits.ts';
 import { tooComplex } from './document.ts';
+import { SchemaSize } from './schema-size.ts';
 
-/** Names of the variables that decide how much comes back: those of page sizes and of directives. */
+/** Names of the variables that decide how much comes back: those of page sizes, of directives and of `__type`. */
 function decidingVariables(document: DocumentNode): string[] {
   const found = new Set<string>();
   const collect = (node: ASTNode) =>
     visit(node, { Variable: ({ name }) => void found.add(name.value) });
   visit(document, {
     Argument: (node) => void (node.name.value === 'first' && collect(node)),
+    Field: (node) => void (node.name.value === '__type' && collect(node)),
     Directive: (node) => void collect(node),
   });
   return [...found];
@@ -24,12 +26,7 @@ interface Measured {
 }
 
 const mostAllowed = 100;
-
-/** What the schema says of itself has no page size: about as much as comes back. */
-const schemaFields: ReadonlyMap<string, number> = new Map([
-  ['__schema', 20_000],
-  ['__type', 5000],
-]);
+const schemaQuestions: ReadonlySet<string> = new Set(['__schema', '__type']);
 
 /** An operation, and what it is asked with. */
 export interface Asked {
@@ -68,6 +65,7 @@ export class Complexity {
 
   private count({ document, variables, operationName }: Asked): number {
     const { schema, limits } = this;
+    const schemaSize = new SchemaSize(schema, document, limits.complexity);
     let longest = 0;
     let found: number;
     try {
@@ -78,9 +76,9 @@ export class Complexity {
         ...(operationName === undefined ? {} : { operationName }),
         maxQueryNodes: limits.queryNodes,
         estimators: [
-          ({ args, childComplexity, field }) => {
-            const ofSchema = schemaFields.get(field.name);
-            if (ofSchema !== undefined) return ofSchema;
+          ({ args, childComplexity, field, node }) => {
+            // What the schema says of itself has no page size.
+            if (schemaQuestions.has(field.name)) return schemaSize.of(node, args['name']);
             const first: unknown = args['first'];
             const lines = typeof first === 'number' && first > 0 ? first : 1;
             longest = Math.max(longest, lines);

@@ -1,4 +1,4 @@
-import type { RequestListener, Server } from 'node:http';
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { limitSetting, type LimitName, type Limits } from '../limits.ts';
 import { networkOf } from './address.ts';
@@ -70,33 +70,55 @@ export function limitConnections(
   });
 }
 
-/** Who asks on without waiting for answers is cut off, before anything is done for it. */
+type Asked = readonly [IncomingMessage, ServerResponse];
+
+/** A connection with a request under way: what else was asked on it, in order. */
+interface Pipeline {
+  readonly waiting: Asked[];
+  isCutOff: boolean;
+}
+
+/**
+ * Answers the requests of a connection one by one, as HTTP has them answered in order anyway. Who asks on without
+ * waiting for answers is cut off after the one that is under way: for what waits nothing has been done yet.
+ */
 export function limitPipelines(server: Server, limits: Limits): void {
   const [handle] = server.listeners('request') as RequestListener[];
   if (!handle) throw new Error('there is nobody who answers yet');
-  const underWay = new WeakMap<Duplex, number>();
+  const pipelines = new WeakMap<Duplex, Pipeline>();
+  const answer = (pipeline: Pipeline, [request, response]: Asked) => {
+    response.once('close', () => {
+      const next = request.socket.destroyed ? undefined : pipeline.waiting.shift();
+      if (!next) pipelines.delete(request.socket);
+      else if (pipeline.isCutOff) cutOff(next, limits);
+      else answer(pipeline, next);
+    });
+    handle(request, response);
+  };
   server.removeAllListeners('request');
   server.on('request', (request, response) => {
     const { socket } = request;
-    const before = underWay.get(socket) ?? 0;
-    // What came with the one too many is not looked at.
-    if (before > limits.requestsPerConnection) return;
-    underWay.set(socket, before + 1);
-    if (before < limits.requestsPerConnection) {
-      response.once('close', () => {
-        const now = underWay.get(socket) ?? 0;
-        if (now <= limits.requestsPerConnection) underWay.set(socket, now - 1);
-      });
-      handle(request, response);
-      return;
+    const pipeline = pipelines.get(socket);
+    if (!pipeline) {
+      const first = { waiting: [], isCutOff: false };
+      pipelines.set(socket, first);
+      answer(first, [request, response]);
+    } else if (!pipeline.isCutOff) {
+      pipeline.waiting.push([request, response]);
+      if (pipeline.waiting.length < limits.requestsPerConnection) return;
+      pipeline.isCutOff = true;
+      pipeline.waiting.length = 1;
+      socket.pause();
     }
-    socket.pause();
-    const why = `too many requests at once on a connection, ${limitText('requestsPerConnection', limits)}: wait for answers`;
-    response.writeHead(429, {
-      connection: 'close',
-      'retry-after': '5',
-      'content-type': 'application/json; charset=utf-8',
-    });
-    response.end(JSON.stringify({ code: 'RATE_LIMITED', message: why, facts: {} }));
   });
+}
+
+function cutOff([, response]: Asked, limits: Limits): void {
+  const why = `too many requests at once on a connection, ${limitText('requestsPerConnection', limits)}: wait for answers`;
+  response.writeHead(429, {
+    connection: 'close',
+    'retry-after': '5',
+    'content-type': 'application/json; charset=utf-8',
+  });
+  response.end(JSON.stringify({ code: 'RATE_LIMITED', message: why, facts: {} }));
 }

@@ -13,6 +13,7 @@ import type { Context } from '../api/context.ts';
 import { isTooComplex, SweepbookError } from '../errors.ts';
 import type { Complexity } from './complexity.ts';
 import { httpStatus, retryAfter, toGraphQL, type FaultLog } from './errors.ts';
+import { payerOf } from './gate.ts';
 import { demandIntrospection, hintsFor, type Introspection } from './introspection.ts';
 import type { SchemaAnswers } from './schema-answers.ts';
 
@@ -82,11 +83,12 @@ export function makeApollo({
             throw asBadRequest(error);
           }
         },
-        async responseForOperation({ document, operationName }) {
-          const singleResult = schemaAnswers.answerTo({ document, operationName });
-          if (!singleResult) return null;
+        async responseForOperation({ document, operationName, contextValue }) {
+          const payer = payerOf(contextValue.viewer, contextValue.address).key;
+          const answer = await schemaAnswers.answerTo({ document, operationName }, payer);
+          if (!answer) return null;
           const http = { status: undefined, headers: new HeaderMap() };
-          return { http, body: { kind: 'single', singleResult } };
+          return { http, body: { kind: 'single', singleResult: answer.standIn } };
         },
         async didEncounterErrors({ errors, contextValue }) {
           // formatError is not told whose error it is.

@@ -117,6 +117,7 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
       await app.close();
       clearTimeout(late);
       await apollo.stop();
+      await schemaAnswers.close();
     },
   };
 }

@@ -1,36 +1,49 @@
 import {
-  execute,
   getOperationAST,
   Kind,
   OperationTypeNode,
+  printSchema,
   type DocumentNode,
-  type ExecutionResult,
   type FormattedExecutionResult,
   type GraphQLSchema,
   type SelectionSetNode,
 } from 'graphql';
+import { Piscina } from 'piscina';
+import { threadFile } from '../threads.ts';
+import { Lanes } from './lanes.ts';
+import type { SchemaTask } from './schema-answers.thread.ts';
 
 export interface SchemaQuestion {
   readonly document: DocumentNode;
   readonly operationName?: string | null | undefined;
 }
 
-interface Kept {
-  readonly answer: ExecutionResult;
+export interface SchemaAnswer {
   readonly text: string;
   /** As it is sent: to write a text of half a megabyte as UTF-8 takes longer than all else. */
   readonly bytes: Buffer;
+  /** What Apollo gets to hand on to `textOf`: as objects the answer is ten times as large. */
+  readonly standIn: FormattedExecutionResult;
+}
+
+interface Kept {
+  readonly finding: Promise<SchemaAnswer>;
+  found?: SchemaAnswer;
 }
 
 /** So many different questions are remembered; tools ask the same few. */
 const mostKept = 16;
+const mostSeconds = 30;
 
 /**
- * Answers to questions for the schema and nothing else, found out once: they are the largest there are to compute, and
- * the same for all who may ask.
+ * Answers to questions for the schema and nothing else, found out once and in a thread of its own: nothing else takes so
+ * long at one go, and they are the same for all who may ask.
  */
 export class SchemaAnswers {
   private readonly schema: GraphQLSchema;
+  private thread: Piscina<SchemaTask, string> | undefined;
+  /** Who asks many different things waits for the one before, and nobody else does. */
+  private readonly lanes = new Lanes(1);
   /** By text and operation, the one that was asked for last at the end. */
   private readonly kept = new Map<string, Kept>();
   private readonly texts = new WeakMap<object, string>();
@@ -39,21 +52,27 @@ export class SchemaAnswers {
     this.schema = schema;
   }
 
-  /** undefined: it asks for something else, too, or has variables. The document is valid and within all limits. */
-  answerTo({ document, operationName }: SchemaQuestion): ExecutionResult | undefined {
+  /**
+   * What is asked by whom (key of the payer); undefined: it asks for something else, too, or has variables. The document
+   * is valid and within all limits.
+   */
+  answerTo(
+    { document, operationName }: SchemaQuestion,
+    payer: string,
+  ): Promise<SchemaAnswer> | undefined {
     const text = document.loc?.source.body;
     if (text === undefined || !isForSchemaAlone(document, operationName)) return undefined;
     const key = JSON.stringify([operationName ?? '', text]);
-    const kept = this.kept.get(key) ?? this.findOut(document, operationName);
-    if (!kept) return undefined;
+    const task = { text, operationName: operationName ?? undefined };
+    const kept = this.kept.get(key) ?? this.find(key, task, payer);
     this.kept.delete(key);
     this.kept.set(key, kept);
     const [oldest] = this.kept.keys();
     if (this.kept.size > mostKept && oldest !== undefined) this.kept.delete(oldest);
-    return kept.answer;
+    return kept.finding;
   }
 
-  /** The text of an answer, for these written once; Apollo puts what is in it into another object. */
+  /** The text of an answer, or of what stands in for it; Apollo puts what is in that into another object. */
   textOf(answer: FormattedExecutionResult): string {
     const { data } = answer;
     return (data && this.texts.get(data)) ?? `${JSON.stringify(answer)}\n`;
@@ -61,32 +80,58 @@ export class SchemaAnswers {
 
   /** The bytes of a text that was written by `textOf`, if they are at hand. */
   bytesOf(text: string): Buffer | undefined {
-    for (const kept of this.kept.values()) {
-      if (kept.text.length === text.length && kept.text === text) return kept.bytes;
+    for (const { found } of this.kept.values()) {
+      if (found?.text.length === text.length && found.text === text) return found.bytes;
     }
     return undefined;
   }
 
-  private findOut(
-    document: DocumentNode,
-    operationName: string | null | undefined,
-  ): Kept | undefined {
-    const answer = execute({ schema: this.schema, document, operationName });
-    if (answer instanceof Promise || answer.errors) return undefined;
-    const text = `${JSON.stringify(answer)}\n`;
-    if (answer.data) this.texts.set(answer.data, text);
-    return { answer, text, bytes: Buffer.from(text) };
+  async close(): Promise<void> {
+    await this.thread?.destroy();
+  }
+
+  private find(key: string, task: SchemaTask, payer: string): Kept {
+    const finding = this.lanes.run(payer, () => this.ask(task));
+    const kept: Kept = { finding };
+    finding.then(
+      (found) => (kept.found = found),
+      // Asked again, it is tried again.
+      () => this.kept.get(key) === kept && this.kept.delete(key),
+    );
+    return kept;
+  }
+
+  private async ask(task: SchemaTask): Promise<SchemaAnswer> {
+    this.thread ??= new Piscina<SchemaTask, string>({
+      filename: threadFile('schema-answers', import.meta.url),
+      name: 'answer',
+      workerData: printSchema(this.schema),
+      minThreads: 0,
+      maxThreads: 1,
+      idleTimeout: 60_000,
+      resourceLimits: { maxOldGenerationSizeMb: 256 },
+    });
+    const signal = AbortSignal.timeout(mostSeconds * 1000);
+    const text = await this.thread.run(task, { signal });
+    const data = {};
+    this.texts.set(data, text);
+    return { text, bytes: Buffer.from(text), standIn: { data } };
   }
 }
 
+/** `__typename` is told where it stands: no thread is asked for it alone. */
 function isForSchemaAlone(document: DocumentNode, name: string | null | undefined): boolean {
   const operation = getOperationAST(document, name);
   if (operation?.operation !== OperationTypeNode.QUERY || operation.variableDefinitions?.length)
     return false;
   const seen = new Set<string>();
+  let isForSchema = false;
   const isAlone = ({ selections }: SelectionSetNode): boolean =>
     selections.every((selection) => {
-      if (selection.kind === Kind.FIELD) return selection.name.value.startsWith('__');
+      if (selection.kind === Kind.FIELD) {
+        isForSchema ||= selection.name.value !== '__typename';
+        return selection.name.value.startsWith('__');
+      }
       if (selection.kind === Kind.INLINE_FRAGMENT) return isAlone(selection.selectionSet);
       const spread = selection.name.value;
       if (seen.has(spread)) return true;
@@ -96,5 +141,5 @@ function isForSchemaAlone(document: DocumentNode, name: string | null | undefine
       );
       return fragment?.kind === Kind.FRAGMENT_DEFINITION && isAlone(fragment.selectionSet);
     });
-  return isAlone(operation.selectionSet);
+  return isAlone(operation.selectionSet) && isForSchema;
 }

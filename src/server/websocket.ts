@@ -5,6 +5,7 @@ import {
   getOperationAST,
   OperationTypeNode,
   type ExecutionArgs,
+  type ExecutionResult,
   type GraphQLError,
 } from 'graphql';
 import { handleProtocols, makeServer, type ServerOptions } from 'graphql-ws';
@@ -98,7 +99,11 @@ export function serveWebSockets(
       return greet(extra, connectionParams, subscriptions);
     },
     onDisconnect: ({ extra }) => void peers.delete(extra.socket),
-    execute: (args) => schemaAnswers.answerTo(args) ?? execute(args),
+    execute(args) {
+      const { viewer, address } = args.contextValue as Context;
+      const answer = schemaAnswers.answerTo(args, payerOf(viewer, address).key);
+      return answer?.then(({ text }) => JSON.parse(text) as ExecutionResult) ?? execute(args);
+    },
     ...operationHooks({ ...options, complexity, means, peers }),
   });
   const waiting = new WaitingBytes(limits);

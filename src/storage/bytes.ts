@@ -1,11 +1,10 @@
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import { MessageChannel } from 'node:worker_threads';
 import { adler32 } from 'hash-wasm';
 import { Piscina } from 'piscina';
+import { threadFile } from '../threads.ts';
 import type { ByteTask, Checksums } from './bytes.thread.ts';
 import type { PutOptions } from './contract.ts';
 
@@ -25,17 +24,9 @@ async function hashSmall(path: string): Promise<Checksums> {
 
 let pool: Piscina<ByteTask, Checksums> | undefined;
 
-/** Compiled beside this file; run from the sources it is loaded by the same loader. */
-function threadFile(): string {
-  const compiled = fileURLToPath(new URL('./bytes.thread.js', import.meta.url));
-  return existsSync(compiled)
-    ? compiled
-    : fileURLToPath(new URL('./bytes.thread.ts', import.meta.url));
-}
-
 function threads(): Piscina<ByteTask, Checksums> {
   pool ??= new Piscina<ByteTask, Checksums>({
-    filename: threadFile(),
+    filename: threadFile('bytes', import.meta.url),
     name: 'hashFile',
     minThreads: 0,
     maxThreads: Math.max(2, availableParallelism()),

@@ -190,6 +190,33 @@ test('a crash amid registration in bulk: what was told before is hit, what comes
   await sound();
 });
 
+test('a crash amid an adding to a dataset: whoever adds is waited for, and the dataset is marked with the others', async () => {
+  await newVolume('adding');
+  const lfn = '/adding/1';
+  await database.sql(
+    w.mergedFile(lfn, 1) +
+      w.placed(lfn, 'adding') +
+      w.newDataset('adding-before', [lfn]) +
+      w.newDataset('adding-amid'),
+  );
+  const client = await database.client();
+  await client.query('begin');
+  await client.query(w.added('adding-amid', lfn));
+  const reported = crash('adding');
+  await until('the report waits for who adds', async () => {
+    const rows = await database.sql(
+      `select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'`,
+    );
+    return rows.length > 0;
+  });
+  await client.query('commit');
+  const { incidentId, table } = await reported;
+  expect(table).toMatchObject({ lostCount: 1, markedDatasetCount: 2 });
+  expect(await marksOf('adding-before')).toEqual([incidentId]);
+  expect(await marksOf('adding-amid')).toEqual([incidentId]);
+  await sound();
+});
+
 test('restaging takes no more places of a store than it has, beside what is backed up', async () => {
   await newVolume('places');
   const lfns = [1, 2, 3, 4].map((at) => `/places/${at}`);

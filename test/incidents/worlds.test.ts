@@ -18,9 +18,10 @@ afterAll(() => database.close());
 const operator = { principal: 'olga', roles: ['OPERATOR'] } as const;
 const volumes = ['a', 'b', 'c'];
 
-/** For each file the volumes that hold a copy, whether it has a backup, and the datasets that hold it. */
+/** For each file the volumes that hold a copy, or two, whether it has a backup, and the datasets that hold it. */
 const anyFile = fc.record({
   on: fc.uniqueArray(fc.constantFrom(...volumes), { maxLength: 3 }),
+  isTwice: fc.boolean(),
   isBackedUp: fc.boolean(),
   inDatasets: fc.uniqueArray(fc.nat(2), { maxLength: 3 }),
 });
@@ -30,6 +31,10 @@ const anyWorld = fc.record({
   crashed: fc.constantFrom(...volumes),
 });
 type World = typeof anyWorld extends fc.Arbitrary<infer T> ? T : never;
+
+/** Another copy on the same volume. */
+const again = (lfn: string, on: string) => `
+  insert into replicas (file_id, volume_id, path) values (${w.file(lfn)}, ${w.volume(on)}, '/again${lfn}');`;
 
 let count = 0;
 
@@ -46,6 +51,7 @@ async function build(
     await database.sql(
       w.mergedFile(lfn(at), at) +
         file.on.map((volume) => w.placed(lfn(at), tag + volume)).join('') +
+        (file.isTwice ? file.on : []).map((volume) => again(lfn(at), tag + volume)).join('') +
         (file.isBackedUp ? w.backedUp(lfn(at)) : ''),
     );
   }
@@ -77,7 +83,12 @@ function expected(
     return isHeldBack(lostCount) ? [names.name(at)] : [];
   });
   return {
-    items: [...findings].map(([at, finding]) => `${names.lfn(at)} ${finding}`).toSorted(),
+    items: [...findings]
+      .flatMap(([at, finding]) => {
+        const item = `${names.lfn(at)} ${finding}`;
+        return world.files[at]?.isTwice ? [item, item] : [item];
+      })
+      .toSorted(),
     marked,
   };
 }
@@ -112,6 +123,15 @@ test('preview and report say the same, and what the rules say; undo leaves nothi
         [real.incidentId ?? 0],
       );
       expect(marks.map((row) => row.name)).toEqual(expected(world, names).marked);
+      const kept = await database.sql(
+        `select d.name, x.hit_count::int as "hitCount", x.lost_total::int as "lostCount" from incident_datasets x
+          join datasets d on d.id = x.dataset_id where x.incident_id = $1 order by d.name`,
+        [real.incidentId ?? 0],
+      );
+      const told = real.table.datasets.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+      expect(kept).toEqual(
+        told.map(({ name, hitCount, lostCount }) => ({ name, hitCount, lostCount })),
+      );
       expect(await checkInvariants(database.url)).toEqual([]);
       if (real.incidentId === null) return;
       await undoIncident(database.db, operator, real.incidentId, 'another disk');

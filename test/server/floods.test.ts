@@ -153,9 +153,19 @@ test('who takes no answers holds little', async () => {
   await flood('deaf-readers', size(100, 20));
 });
 
+test('who asks for the schema again and again is answered, each time in his own words, until he has asked too much', async () => {
+  const count = size(2000, 30);
+  const { '200 data': answered = 0, '429 RATE_LIMITED': refused = 0 } = await flood(
+    'curious',
+    count,
+  );
+  expect(answered).toBeGreaterThan(0);
+  expect(answered + refused).toBe(count);
+});
+
 test('who asks too much waits, and wrong tokens are looked up so often', async () => {
-  // What is left after the others.
-  const count = size(32_000, 800);
+  // More than an address ever has.
+  const count = size(32_000, 2200);
   const found = await flood('hammer', count);
   const { '200 data': answered = 0, '429 RATE_LIMITED': refused = 0 } = found;
   expect(answered + refused, JSON.stringify(found)).toBe(count);

@@ -62,7 +62,12 @@ const hostile: [string, string, string][] = [
   ['too many operations', times(51, (at) => `query q${at} { __typename }`), 'QUERY_TOO_COMPLEX'],
   [
     'the schema too often',
-    `{ ${times(4, (at) => `a${at}: __schema { __typename }`)} }`,
+    `{ ${times(6, (at) => `a${at}: __schema { __typename }`)} }`,
+    'QUERY_TOO_COMPLEX',
+  ],
+  [
+    'the schema many times over by aliases',
+    `{ __schema { types { ${times(10, (a) => `a${a}: fields { type { ${times(15, (b) => `b${b}: fields { name }`)} } }`)} } } }`,
     'QUERY_TOO_COMPLEX',
   ],
   ['too deep', deep(20), 'QUERY_TOO_COMPLEX'],
@@ -237,14 +242,30 @@ test('who sends a body that is too long, and reads only then, is told why', asyn
   expect(told).toContain(`${limits.bodyBytes} bytes are the limit`);
 });
 
-test('who asks on and on without waiting for answers is cut off', async () => {
+/** Sends so many requests at once; the statuses that came back, in order, and all of the text. */
+async function pipelined(count: number) {
   const socket = await connected(server);
-  const body = '{"query":"{ __typename }"}';
-  const asked = `POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
-  socket.write(asked.repeat(limits.requestsPerConnection + 20));
+  const asked = Array.from({ length: count }, (_, at) => {
+    const body = `{"query":"{ a${at}: __typename }"}`;
+    return `POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  });
+  socket.write(asked.join('') + (count > limits.requestsPerConnection ? '' : lastRequest));
   const told = await text(socket);
-  const answered = Array.from({ length: limits.requestsPerConnection }, () => 'HTTP/1.1 200');
-  expect(told.match(/HTTP\S+ \d+/g)).toEqual([...answered, 'HTTP/1.1 429']);
+  return { told, statuses: told.match(/HTTP\S+ \d+/g), data: told.match(/"a\d+"/g) };
+}
+
+const lastRequest = 'GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
+
+test('requests that are sent before the answers to others are answered in their order', async () => {
+  const count = limits.requestsPerConnection - 1;
+  const { statuses, data } = await pipelined(count);
+  expect(statuses).toEqual(Array.from({ length: count + 1 }, () => 'HTTP/1.1 200'));
+  expect(data).toEqual(Array.from({ length: count }, (_, at) => `"a${at}"`));
+});
+
+test('who asks on and on without waiting for answers is cut off, and what waits is not even begun', async () => {
+  const { told, statuses } = await pipelined(limits.requestsPerConnection + 20);
+  expect(statuses).toEqual(['HTTP/1.1 200', 'HTTP/1.1 429']);
   expect(told).toContain('SWEEPBOOK_LIMIT_REQUESTS_PER_CONNECTION');
 });
 

@@ -28,6 +28,7 @@ export const documents: Readonly<Record<string, string>> = {
     'fragment a on Viewer { ...b } fragment b on Viewer { ...a } { viewer { ...a } }',
   'doubling-fragments': `${times(40, (at) => `fragment f${at} on Viewer { ${at === 0 ? 'name' : `...f${at - 1} x: __typename ...f${at - 1}`} }`)} { viewer { ...f39 } }`,
   'fragments-alike': `${times(98, (at) => `fragment f${at} on Query { datasets { nodes { id name kind status owner } } }`)} { ${times(98, (at) => `...f${at}`)} }`,
+  'schema-aliases': `{ __schema { types { ${times(10, (a) => `a${a}: fields { type { ${times(15, (b) => `b${b}: fields { name }`)} } }`)} } } }`,
   'schema-50': `{ ${times(50, (at) => `a${at}: __schema { types { name fields { name } } }`)} }`,
 };
 
@@ -216,6 +217,19 @@ const deafReaders: Kind = (flood) =>
     socket.destroy();
   });
 
+/** All of the schema, each time in words of its own: no answer is like one before. */
+const curious: Kind = async (flood) => {
+  const agent = new Agent({ keepAlive: true, maxSockets: 8 });
+  await together(flood.count, 8, async (at) => {
+    const query = getIntrospectionQuery().replace('queryType', `a${at}: queryType`);
+    const body = JSON.stringify({ query });
+    const asked = post(flood, { 'content-length': String(Buffer.byteLength(body)) }, agent);
+    asked.end(body);
+    flood.note(await outcomeOf(asked));
+  });
+  agent.destroy();
+};
+
 /** Many small questions, as fast as they go. */
 const hammer: Kind = async (flood) => {
   const agent = new Agent({ keepAlive: true, maxSockets: 32 });
@@ -267,6 +281,7 @@ export const kinds: Readonly<Record<string, Kind>> = {
   'silent-sockets': silentSockets,
   loris,
   'deaf-readers': deafReaders,
+  curious,
   hammer,
   'wrong-tokens': wrongTokens,
 };
