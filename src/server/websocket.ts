@@ -8,7 +8,12 @@ import {
   type ExecutionResult,
   type GraphQLError,
 } from 'graphql';
-import { handleProtocols, makeServer, type ServerOptions } from 'graphql-ws';
+import {
+  handleProtocols,
+  makeServer,
+  type Server as SpokenServer,
+  type ServerOptions,
+} from 'graphql-ws';
 import type { Extra } from 'graphql-ws/use/ws';
 import { WebSocket, WebSocketServer } from 'ws';
 import { unknownViewer } from '../access/audit-trail.ts';
@@ -81,7 +86,7 @@ export function serveWebSockets(
   means: Means,
   options: SocketOptions,
 ): ServedSockets {
-  const { schemaAnswers, log } = options;
+  const { schemaAnswers } = options;
   const { schema, limits } = complexity;
   const maxPayload = limits.webSocketMessageBytes;
   // Each piece costs some hundred bytes, however short it is.
@@ -106,13 +111,7 @@ export function serveWebSockets(
     },
     ...operationHooks({ ...options, complexity, means, peers }),
   });
-  const waiting = new WaitingBytes(limits);
-  sockets.on('connection', (socket, request) => {
-    const stranger = payerOf(anonymous, options.addressOf(request)).key;
-    const count = waiting.counter(() => peers.get(socket)?.payer.key ?? stranger);
-    const tooMuch = () => closeSlow(socket, peers.get(socket)?.viewer ?? unknownViewer, log);
-    speak(spoken, socket, request, { limits, log, count, tooMuch });
-  });
+  speakOnEach(sockets, spoken, peers, { ...options, limits });
   const checks = keepChecking(peers, means);
   return {
     counts: () => ({ sockets: sockets.clients.size, operations: operationsOf(peers.values()) }),
@@ -124,6 +123,21 @@ export function serveWebSockets(
       await new Promise((resolve) => sockets.close(resolve));
     },
   };
+}
+
+function speakOnEach(
+  sockets: WebSocketServer,
+  spoken: SpokenServer<Extra>,
+  peers: ReadonlyMap<WebSocket, Peer>,
+  { limits, log, addressOf }: SocketOptions & { readonly limits: Limits },
+): void {
+  const waiting = new WaitingBytes(limits);
+  sockets.on('connection', (socket, request) => {
+    const stranger = payerOf(anonymous, addressOf(request)).key;
+    const count = waiting.counter(() => peers.get(socket)?.payer.key ?? stranger);
+    const tooMuch = () => closeSlow(socket, peers.get(socket)?.viewer ?? unknownViewer, log);
+    speak(spoken, socket, request, { limits, log, count, tooMuch });
+  });
 }
 
 interface OperationOptions extends SocketOptions {
