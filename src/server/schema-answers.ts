@@ -109,7 +109,8 @@ export class SchemaAnswers {
       minThreads: 0,
       maxThreads: 1,
       idleTimeout: 60_000,
-      resourceLimits: { maxOldGenerationSizeMb: 256 },
+      // Else it lets its garbage lie: a hundred megabytes of it.
+      resourceLimits: { maxOldGenerationSizeMb: 96, maxYoungGenerationSizeMb: 4 },
     });
     const signal = AbortSignal.timeout(mostSeconds * 1000);
     const text = await this.thread.run(task, { signal });

@@ -12,7 +12,7 @@ import { startServe, type ServeProcess } from '../support/program.ts';
 
 const MiB = 1024 * 1024;
 /** How much of its memory the server may still have more after a flood than before all of them. */
-const mostGrownBytes = 192 * MiB;
+const mostGrownBytes = 256 * MiB;
 const all = process.env['TEST_ALL'] === '1';
 /** A flood in full, or as much of it as shows the same. */
 const size = (full: number, usual: number) => (all ? full : usual);
