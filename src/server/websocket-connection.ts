@@ -13,6 +13,13 @@ export const shortened = (reason: string): string =>
     .toString('utf8')
     .replace(/\uFFFD+$/, '');
 
+/** How long a message may be, and in how many pieces it comes: each costs some hundred bytes, however short it is. */
+export const piecesOf = ({ webSocketMessageBytes: maxPayload }: Limits) => ({
+  maxPayload,
+  maxFragments: 1024,
+  maxBufferedChunks: Math.max(4096, maxPayload / 256),
+});
+
 /** Bytes of messages under way and of answers that wait for their reader, on all WebSockets and by payer. */
 export class WaitingBytes {
   private readonly byPayer = new Map<string, number>();

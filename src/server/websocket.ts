@@ -32,7 +32,7 @@ import type { Introspection } from './introspection.ts';
 import type { SocketCounts } from './metrics.ts';
 import type { Readers } from './readers.ts';
 import type { SchemaAnswers } from './schema-answers.ts';
-import { shortened, speak, WaitingBytes } from './websocket-connection.ts';
+import { piecesOf, shortened, speak, WaitingBytes } from './websocket-connection.ts';
 import { prepare, refusals, tell, tooMany } from './websocket-operations.ts';
 import { acceptUpgrades, leaveUnread, SilentSockets } from './websocket-upgrades.ts';
 
@@ -88,10 +88,7 @@ export function serveWebSockets(
 ): ServedSockets {
   const { schemaAnswers } = options;
   const { schema, limits } = complexity;
-  const maxPayload = limits.webSocketMessageBytes;
-  // Each piece costs some hundred bytes, however short it is.
-  const pieces = { maxFragments: 1024, maxBufferedChunks: Math.max(4096, maxPayload / 256) };
-  const sockets = new WebSocketServer({ noServer: true, maxPayload, handleProtocols, ...pieces });
+  const sockets = new WebSocketServer({ noServer: true, handleProtocols, ...piecesOf(limits) });
   const silent = new SilentSockets();
   acceptUpgrades(server, sockets, silent, { ...options, limits, onFlood: closeFlooding });
   const peers = new Map<WebSocket, Peer>();
