@@ -48,7 +48,6 @@ export const closeCodes = {
 } as const;
 
 const checkMs = 2000;
-
 interface Peer extends Standing {
   readonly payer: Payer;
   /** Ids of subscriptions; those that have ended stay until another one begins. */
@@ -166,13 +165,13 @@ function operationHooks(
         const expiry = expiryOf(peer.viewer);
         if (expiry) refuse(extra.socket, expiry);
         const { viewer, payer } = peer;
-        const ticket = new Ticket(options.gate, payer);
         const address = options.addressOf(extra.request);
+        const ticket = new Ticket(options.gate, payer);
         const context = new Context(means, viewer, randomUUID(), address, ticket);
         const prepared = prepare(options, payload, context);
-        const refused =
-          'document' in prepared && isSubscription(prepared) && subscribe(peer, id, limits);
-        isBegun = !refused && 'document' in prepared;
+        if (!('document' in prepared)) return prepared;
+        const refused = isSubscription(prepared) && subscribe(peer, id, limits);
+        isBegun = !refused;
         return refused || prepared;
       } finally {
         if (!isBegun) peer.running--;
@@ -220,8 +219,8 @@ function greeter({ limits, means, peers, gate, addressOf, readers, log }: Greeti
         throw rateLimited('socketsPerPrincipal', most, why);
       }
       socket.once('close', byPayer.add(payer.key));
-      const subscriptions = new Set<string>();
-      const peer: Peer = { token, viewer, payer, operations, subscriptions, running: 0 };
+      const counts = { subscriptions: new Set<string>(), running: 0 };
+      const peer: Peer = { token, viewer, payer, operations, ...counts };
       peers.set(socket, peer);
       const cutOff = () => closeSlow(socket, viewer, log);
       socket.once('close', readers.watch(request.socket, limits.socketStallSeconds, cutOff));
@@ -253,9 +252,7 @@ function subscribe(
 }
 
 function operationsOf(peers: Iterable<Peer>): number {
-  let sum = 0;
-  for (const peer of peers) sum += peer.running;
-  return sum;
+  return [...peers].reduce((sum, { running }) => sum + running, 0);
 }
 
 function keepChecking(
