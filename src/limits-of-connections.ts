@@ -93,7 +93,7 @@ export const limitsOfConnections = {
     socketStallSeconds: limit(
       30,
       'seconds',
-      [4, 86_400],
+      seconds,
       'a reader who takes nothing of what waits',
       'closed with 4413',
     ),

@@ -151,7 +151,7 @@ export const limitsOfRequests = {
       256 * MiB,
       'bytes',
       bytes,
-      'bodies under way and answers that wait for their reader, of a principal or an address',
+      'bodies under way and answers that wait for their reader, of a principal or an address; the same once more for his WebSockets (closed with 4413)',
       rateLimited,
     ),
     bytesInAll: limit(1024 * MiB, 'bytes', bytes, 'the same, of all', rateLimited),
@@ -184,6 +184,13 @@ export const limitsOfRequests = {
       seconds,
       'a reader of an answer who takes nothing',
       closed,
+    ),
+    answerRate: limit(
+      KiB,
+      'bytes',
+      [0, 4096 * MiB],
+      'each second, that a reader takes of what waits for him, over the seconds in which he may take nothing; on WebSockets and of lists, too; 0 = any',
+      'the connection is closed, a WebSocket with 4413',
     ),
   },
 } as const satisfies Record<string, Record<string, Definition>>;

@@ -21,6 +21,7 @@ import { turnAway } from './connections.ts';
 import { httpStatus, retryAfter, toRefusal } from './errors.ts';
 import type { Gate, Ticket } from './gate.ts';
 import { InFlight, type Place } from './in-flight.ts';
+import type { Readers } from './readers.ts';
 import { refuseUnroutable } from './unroutable.ts';
 
 /** Who asks, and how it is paid for. */
@@ -40,6 +41,7 @@ export interface AppOptions {
   readonly gate: Gate;
   readonly callers: Callers;
   readonly addressOf: AddressOf;
+  readonly readers: Readers;
 }
 
 /** The application without its routes: what holds for every request. */
@@ -89,7 +91,7 @@ export function makeApp(options: AppOptions): FastifyInstance {
 /** Who asks and how much: before anything is read or done. */
 function admitRequests(
   app: FastifyInstance,
-  { limits, means, gate, callers, addressOf }: AppOptions,
+  { limits, means, gate, callers, addressOf, readers }: AppOptions,
   bodies: Bodies,
 ): void {
   const inFlight = new InFlight(limits);
@@ -98,6 +100,7 @@ function admitRequests(
     void reply.header('x-request-id', request.id);
     demandHost(request.headers.host);
     demandFitting(request, limits);
+    demandUnpacked(request);
     // Whoever watches over the server must not take it for dead because of others.
     if (request.routeOptions.url === '/healthz') return;
     const token = bearerToken(request.headers.authorization);
@@ -121,7 +124,7 @@ function admitRequests(
     return bodies.paced(request.raw, payer.key);
   });
   app.addHook('onSend', async (request, reply, payload) => {
-    reply.raw.setTimeout(limits.answerStallSeconds * 1000, () => reply.raw.destroy());
+    readers.watchAnswer(reply.raw, limits.answerStallSeconds);
     if (typeof payload !== 'string' && !Buffer.isBuffer(payload)) return payload;
     try {
       places.get(request)?.hold(payload.length);
@@ -232,6 +235,14 @@ function demandHost(host: string | undefined): void {
 function demandFitting(request: FastifyRequest, limits: Limits): void {
   if (isJson(request) && Number(request.headers['content-length'] ?? 0) > limits.bodyBytes)
     throw tooLong(limits);
+}
+
+/** What comes packed would be told to be no JSON. */
+function demandUnpacked(request: FastifyRequest): void {
+  const encoding = request.headers['content-encoding'];
+  if (!isJson(request) || encoding === undefined || encoding === 'identity') return;
+  const refusal = badInput('Content-Encoding', encoding, 'none: bodies are sent as they are');
+  throw Object.assign(refusal, { statusCode: 415 });
 }
 
 /** Who shows no token only asks; bulk calls need one. */

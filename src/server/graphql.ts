@@ -60,6 +60,9 @@ interface ApolloOptions {
   readonly log: FaultLog;
 }
 
+/** One at a time, and none is kept for later. */
+const plainQuestions = { allowBatchedHttpRequests: false, persistedQueries: false } as const;
+
 /** Apollo, with the same limits and the same errors as the WebSocket road; documents are within them already. */
 export function makeApollo({
   schema,
@@ -118,7 +121,7 @@ export function makeApollo({
       errorsAndLimits,
     ],
     stringifyResult: (answer) => schemaAnswers.textOf(answer),
-    allowBatchedHttpRequests: false,
+    ...plainQuestions,
     stopOnTerminationSignals: false,
     logger: {
       debug() {},

@@ -32,6 +32,7 @@ import { serveHealth } from './health.ts';
 import { serveManifests } from './imports/routes.ts';
 import type { Introspection } from './introspection.ts';
 import { serveMetrics } from './metrics.ts';
+import { Readers } from './readers.ts';
 import { SchemaAnswers } from './schema-answers.ts';
 import { makeSchema } from './schema.ts';
 import { serveWebSockets, type ServedSockets } from './websocket.ts';
@@ -71,7 +72,9 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   const isTrusted = trustIn(options.trustedProxies);
   const addressOf = addressReader(isTrusted);
   const gate = new Gate(limits);
-  const app = makeApp({ limits, log, means, gate, callers, addressOf });
+  const readers = new Readers(limits.answerRate);
+  const app = makeApp({ limits, log, means, gate, callers, addressOf, readers });
+  app.addHook('onClose', async () => readers.stop());
   logRequests(app, log, callers);
   auditRequests(app, means, callers, addressOf);
   limitConnections(app.server, limits, isTrusted);
@@ -79,7 +82,7 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   serveHealth(app, means);
   let sockets: ServedSockets | undefined;
   serveMetrics(app, means, viewerOf, () => sockets?.counts() ?? { sockets: 0, operations: 0 });
-  const lists = new RunningExports(limits, addressOf);
+  const lists = new RunningExports(limits, addressOf, readers);
   app.addHook('preClose', () => lists.end());
   serveExports(app, means, viewerOf, lists);
   await serveManifests(app, { means, viewerOf, addressOf, lists, limits });
@@ -93,6 +96,7 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
     addressOf,
     gate,
     schemaAnswers,
+    readers,
   });
   sockets = served;
   const address = await app

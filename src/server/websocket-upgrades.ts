@@ -95,8 +95,7 @@ export function acceptUpgrades(
       silent.add(webSocket, network);
       countMessages(webSocket, limits, onFlood);
       sockets.emit('connection', webSocket, request);
-      // What cannot be read is closed by its own code; graphql-ws would print each to the console.
-      webSocket.removeAllListeners('error');
+      // What cannot be read is closed by its own code.
       webSocket.on('error', () => leaveUnread(webSocket));
     });
   });

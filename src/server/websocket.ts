@@ -1,12 +1,17 @@
 import type { IncomingMessage, Server } from 'node:http';
 import { randomUUID } from 'node:crypto';
 import { execute, type ExecutionResult, type GraphQLError } from 'graphql';
-import type { ServerOptions } from 'graphql-ws';
-import { useServer, type Extra } from 'graphql-ws/use/ws';
+import {
+  handleProtocols,
+  makeServer,
+  type Server as SpokenServer,
+  type ServerOptions,
+} from 'graphql-ws';
+import type { Extra } from 'graphql-ws/use/ws';
 import { WebSocket, WebSocketServer } from 'ws';
 import { connectionOf, unknownViewer } from '../access/audit-trail.ts';
 import { expiryOf, type Standing } from '../access/identity.ts';
-import { KnownRefusal } from '../access/policy.ts';
+import { anonymous, KnownRefusal, type Viewer } from '../access/policy.ts';
 import { Context, type Means } from '../api/context.ts';
 import { SweepbookError } from '../errors.ts';
 import type { Limits } from '../limits.ts';
@@ -18,7 +23,9 @@ import type { FaultLog } from './errors.ts';
 import { payerOf, rateLimited, Ticket, type Gate, type Payer } from './gate.ts';
 import type { Introspection } from './introspection.ts';
 import type { SocketCounts } from './metrics.ts';
+import type { Readers } from './readers.ts';
 import type { SchemaAnswers } from './schema-answers.ts';
+import { piecesOf, shortened, speak, WaitingBytes } from './websocket-connection.ts';
 import {
   ending,
   isEnding,
@@ -42,15 +49,13 @@ export const closeCodes = {
 } as const;
 
 const checkMs = 2000;
-
 interface Peer extends Standing {
   readonly payer: Payer;
-  waitingBytes: number;
-  /** Checks in a row in which nothing of what waits was taken. */
-  idleChecks: number;
   /** Ids of subscriptions; those that have ended stay until another one begins. */
   readonly subscriptions: Set<string>;
-  /** Operations under way, by id: graphql-ws keeps them. */
+  /** Operations under way. */
+  running: number;
+  /** Those that somebody waits for, by id: graphql-ws keeps them. */
   readonly operations: Readonly<Record<string, unknown>>;
 }
 
@@ -66,6 +71,7 @@ export interface SocketOptions {
   /** Pages of other origins that may connect. */
   readonly origins: readonly string[];
   readonly gate: Gate;
+  readonly readers: Readers;
 }
 
 export interface ServedSockets {
@@ -80,35 +86,30 @@ export function serveWebSockets(
   means: Means,
   options: SocketOptions,
 ): ServedSockets {
-  const { log, schemaAnswers } = options;
+  const { schemaAnswers } = options;
   const { schema, limits } = complexity;
-  const sockets = new WebSocketServer({ noServer: true, maxPayload: limits.webSocketMessageBytes });
+  const sockets = new WebSocketServer({ noServer: true, handleProtocols, ...piecesOf(limits) });
   const silent = new SilentSockets();
   acceptUpgrades(server, sockets, silent, { ...options, limits, onFlood: closeFlooding });
   const peers = new Map<WebSocket, Peer>();
   const greet = greeter({ ...options, limits, means, peers });
-  const served = useServer<Record<string, unknown>>(
-    {
-      schema,
-      connectionInitWaitTimeout: limits.initSeconds * 1000,
-      async onConnect({ connectionParams, extra, subscriptions }) {
-        silent.remove(extra.socket);
-        return greet(extra, connectionParams, subscriptions);
-      },
-      onDisconnect: ({ extra }) => void peers.delete(extra.socket),
-      execute(args) {
-        const { viewer, address } = args.contextValue as Context;
-        const answer = schemaAnswers.answerTo(args, payerOf(viewer, address).key);
-        return answer?.then(({ text }) => JSON.parse(text) as ExecutionResult) ?? execute(args);
-      },
-      // What goes wrong in here is not for strangers.
-      isProd: true,
-      ...operationHooks({ ...options, complexity, means, peers }),
+  const spoken = makeServer<Record<string, unknown>, Extra>({
+    schema,
+    connectionInitWaitTimeout: limits.initSeconds * 1000,
+    async onConnect({ connectionParams, extra, subscriptions }) {
+      silent.remove(extra.socket);
+      return greet(extra, connectionParams, subscriptions);
     },
-    sockets,
-    limits.pingSeconds * 1000,
-  );
-  const checks = keepChecking(peers, means, log, limits);
+    onDisconnect: ({ extra }) => void peers.delete(extra.socket),
+    execute(args) {
+      const { viewer, address } = args.contextValue as Context;
+      const answer = schemaAnswers.answerTo(args, payerOf(viewer, address).key);
+      return answer?.then(({ text }) => JSON.parse(text) as ExecutionResult) ?? execute(args);
+    },
+    ...operationHooks({ ...options, complexity, means, peers }),
+  });
+  speakOnEach(sockets, spoken, peers, { ...options, limits });
+  const checks = keepChecking(peers, means);
   return {
     counts: () => ({ sockets: sockets.clients.size, operations: operationsOf(peers.values()) }),
     async close() {
@@ -116,9 +117,24 @@ export function serveWebSockets(
       for (const socket of sockets.clients) {
         socket.close(closeCodes.goingAway, 'the server is going down: connect again');
       }
-      await served.dispose();
+      await new Promise((resolve) => sockets.close(resolve));
     },
   };
+}
+
+function speakOnEach(
+  sockets: WebSocketServer,
+  spoken: SpokenServer<Extra>,
+  peers: ReadonlyMap<WebSocket, Peer>,
+  { limits, log, addressOf }: SocketOptions & { readonly limits: Limits },
+): void {
+  const waiting = new WaitingBytes(limits);
+  sockets.on('connection', (socket, request) => {
+    const stranger = payerOf(anonymous, addressOf(request)).key;
+    const count = waiting.counter(() => peers.get(socket)?.payer.key ?? stranger);
+    const tooMuch = () => closeSlow(socket, peers.get(socket)?.viewer ?? unknownViewer, log);
+    speak(spoken, socket, request, { limits, log, count, tooMuch });
+  });
 }
 
 interface OperationOptions extends SocketOptions {
@@ -132,35 +148,42 @@ type Hooks = ServerOptions<Record<string, unknown>, Extra>;
 /** From the operation that is asked for to its end. */
 function operationHooks(
   options: OperationOptions,
-): Pick<Hooks, 'onSubscribe' | 'onNext' | 'onError'> {
+): Pick<Hooks, 'onSubscribe' | 'onNext' | 'onError' | 'onComplete'> {
   const { complexity, means, peers, log } = options;
   const { limits } = complexity;
   return {
-    async onSubscribe({ extra, subscriptions }, id, payload) {
+    async onSubscribe({ extra }, id, payload) {
       const peer = peers.get(extra.socket);
       if (!peer || isEnding(extra.socket)) return [ending()];
-      // Before the wait: what it is counted with begins at once.
-      const running = Object.keys(subscriptions).length;
-      await options.gate.turns.next(peer.payer.key);
-      const expiry = expiryOf(peer.viewer);
-      if (expiry) refuse(extra.socket, expiry);
-      if (isEnding(extra.socket)) return [ending()];
-      if (running > limits.operationsPerSocket) {
+      // Of those that the client has given up, too, until they end.
+      if (peer.running >= limits.operationsPerSocket) {
         return [tooMany('operationsPerSocket', limits, 'operations')];
       }
-      const { viewer, payer } = peer;
-      const ticket = new Ticket(options.gate, payer);
-      const address = options.addressOf(extra.request);
-      const context = new Context(means, viewer, randomUUID(), address, ticket);
-      const prepared = prepare(options, payload, context);
-      if (!('document' in prepared) || !isSubscription(prepared)) return prepared;
-      return subscribe(peer, id, limits) ?? prepared;
-    },
-    onNext({ extra }, _id, _payload, { contextValue }, result) {
-      const peer = peers.get(extra.socket);
-      if (peer && extra.socket.bufferedAmount > limits.socketWaitingBytes) {
-        closeSlow(extra.socket, peer, log);
+      peer.running++;
+      let isBegun = false;
+      try {
+        await options.gate.turns.next(peer.payer.key);
+        const expiry = expiryOf(peer.viewer);
+        if (expiry) refuse(extra.socket, expiry);
+        if (isEnding(extra.socket)) return [ending()];
+        const { viewer, payer } = peer;
+        const address = options.addressOf(extra.request);
+        const ticket = new Ticket(options.gate, payer);
+        const context = new Context(means, viewer, randomUUID(), address, ticket);
+        const prepared = prepare(options, payload, context);
+        if (!('document' in prepared)) return prepared;
+        const refused = isSubscription(prepared) && subscribe(peer, id, limits);
+        isBegun = !refused;
+        return refused || prepared;
+      } finally {
+        if (!isBegun) peer.running--;
       }
+    },
+    onComplete({ extra }) {
+      const peer = peers.get(extra.socket);
+      if (peer) peer.running--;
+    },
+    onNext(_context, _id, _payload, { contextValue }, result) {
       if (!result.errors) return;
       const { requestId } = contextValue as Context;
       return { ...result, errors: result.errors.map((error) => tell(error, requestId, log)) };
@@ -177,7 +200,7 @@ interface Greeting extends SocketOptions {
 }
 
 /** Finds out who connects; closes with why, when he may not. */
-function greeter({ limits, means, peers, gate, addressOf }: Greeting) {
+function greeter({ limits, means, peers, gate, addressOf, readers, log }: Greeting) {
   const byPayer = new Counts();
   return async (
     { socket, request }: { readonly socket: WebSocket; readonly request: IncomingMessage },
@@ -201,8 +224,11 @@ function greeter({ limits, means, peers, gate, addressOf }: Greeting) {
         throw rateLimited('socketsPerPrincipal', most, why);
       }
       socket.once('close', byPayer.add(payer.key));
-      const state = { waitingBytes: 0, idleChecks: 0, subscriptions: new Set<string>() };
-      peers.set(socket, { token, viewer, payer, operations, ...state });
+      const counts = { subscriptions: new Set<string>(), running: 0 };
+      const peer: Peer = { token, viewer, payer, operations, ...counts };
+      peers.set(socket, peer);
+      const cutOff = () => closeSlow(socket, viewer, log);
+      socket.once('close', readers.watch(request.socket, limits.socketStallSeconds, cutOff));
       means.trail.answered(connectionOf(viewer, address));
       return true;
     } catch (error) {
@@ -228,21 +254,15 @@ function subscribe(
 }
 
 function operationsOf(peers: Iterable<Peer>): number {
-  let sum = 0;
-  for (const peer of peers) sum += Object.keys(peer.operations).length;
-  return sum;
+  return [...peers].reduce((sum, { running }) => sum + running, 0);
 }
 
 function keepChecking(
   peers: ReadonlyMap<WebSocket, Peer>,
   means: Means,
-  log: SocketLog,
-  { socketStallSeconds }: Limits,
 ): { stop(): Promise<void> } {
-  const mostIdleChecks = (socketStallSeconds * 1000) / checkMs;
   let checking: Promise<void> | undefined;
   const timer = setInterval(() => {
-    closeStuck(peers, mostIdleChecks, log);
     closeExpired(peers);
     checking ??= closeEnded(peers, means).finally(() => (checking = undefined));
   }, checkMs);
@@ -255,21 +275,9 @@ function keepChecking(
   };
 }
 
-/** Ends the connections of readers that take nothing. */
-function closeStuck(
-  peers: ReadonlyMap<WebSocket, Peer>,
-  mostIdleChecks: number,
-  log: SocketLog,
-): void {
-  for (const [socket, peer] of peers) {
-    countIdle(socket, peer);
-    if (peer.idleChecks >= mostIdleChecks) closeSlow(socket, peer, log);
-  }
-}
-
-function closeSlow(socket: WebSocket, { viewer }: Peer, log: SocketLog): void {
+function closeSlow(socket: WebSocket, { principal }: Viewer, log: SocketLog): void {
   if (socket.readyState !== WebSocket.OPEN) return;
-  const facts = { principal: viewer.principal, waitingBytes: socket.bufferedAmount };
+  const facts = { principal, waitingBytes: socket.bufferedAmount };
   log.warn(facts, 'websocket: slow reader closed');
   socket.close(
     closeCodes.slowReader,
@@ -317,25 +325,11 @@ function noteRefusal({ trail }: Means, address: string | undefined, error: unkno
   trail.refused(connectionOf(viewer, address), error.code);
 }
 
-function countIdle(socket: WebSocket, peer: Peer): void {
-  const waiting = socket.bufferedAmount;
-  peer.idleChecks =
-    waiting > 0 && waiting >= peer.waitingBytes && peer.waitingBytes > 0 ? peer.idleChecks + 1 : 0;
-  peer.waitingBytes = waiting;
-}
-
 const passing: ReadonlySet<string> = new Set(['UNAVAILABLE', 'RATE_LIMITED']);
 
 function refuse(socket: WebSocket, error: unknown): void {
   const reason = error instanceof SweepbookError ? error.message : 'try again';
   const isRefusal = error instanceof SweepbookError && !passing.has(error.code);
   const code = isRefusal ? closeCodes.forbidden : closeCodes.tryLater;
-  // A close reason has at most 123 bytes.
-  socket.close(
-    code,
-    Buffer.from(reason)
-      .subarray(0, 120)
-      .toString('utf8')
-      .replace(/\uFFFD+$/, ''),
-  );
+  socket.close(code, shortened(reason));
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import WebSocket from 'ws';
 import { readConfig } from '../../src/config.ts';
 import { openSweepbook } from '../../src/main.ts';
@@ -383,6 +383,7 @@ function bare(options: { protocol?: string[]; origin?: string } = {}): {
 
 const init = { type: 'connection_init' };
 const stay = { type: 'subscribe', id: '1', payload: { query: follow } };
+const twice = (message: object) => [message, message];
 test.each<[string, number, unknown[]]>([
   ['what is no message', 4400, [init, { type: 'shout' }]],
   ['an operation before its greeting', 4401, [stay]],
@@ -390,8 +391,11 @@ test.each<[string, number, unknown[]]>([
   ['a token that is no text', 4403, [{ ...init, payload: { authorization: 5 } }]],
   ['a token in other letters', 4403, [{ ...init, payload: { AUTHORIZATION: 'Bearer sbk_x' } }]],
   ['two operations of one name', 4409, [init, stay, stay]],
+  ['two operations of one long name', 4409, [init, ...twice({ ...stay, id: 'x'.repeat(5000) })]],
+  ['what only servers say', 4400, [init, { type: 'next', id: '1', payload: {} }]],
   ['two greetings', 4429, [init, init]],
 ])('the close code for %s is %i', async (_what, code, messages) => {
+  const printed = vi.spyOn(console, 'error');
   const { socket, closed } = bare();
   const [first = '', ...others] = messages.map((message) => JSON.stringify(message));
   socket.on('open', () => socket.send(first));
@@ -400,6 +404,9 @@ test.each<[string, number, unknown[]]>([
     for (const message of others) socket.send(message);
   });
   expect(await closed).toBe(code);
+  // Strangers write nothing beside the log.
+  expect(printed).not.toHaveBeenCalled();
+  printed.mockRestore();
 });
 
 test('the close code for silence is 4408', async () => {

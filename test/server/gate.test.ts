@@ -17,6 +17,7 @@ import { Gate, payerOf } from '../../src/server/gate.ts';
 import { InFlight } from '../../src/server/in-flight.ts';
 import { SchemaAnswers } from '../../src/server/schema-answers.ts';
 import { Turns } from '../../src/server/turns.ts';
+import { WaitingBytes } from '../../src/server/websocket-connection.ts';
 import { clientOf, type TestClient } from '../support/client.ts';
 import { runProgram } from '../support/program.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
@@ -184,6 +185,22 @@ describe('alone', () => {
     inFlight.enter(own, 100);
   });
 
+  test('what waits on the WebSockets of one, and of all, is counted until it is gone', () => {
+    const waiting = new WaitingBytes({ ...defaultLimits, bytesInFlight: 100, bytesInAll: 150 });
+    const keys = ['stranger', 'anna', 'ben'];
+    const [first, second, third] = keys.map((_, at) => waiting.counter(() => keys[at] ?? ''));
+    expect(first?.(60)).toBe(true);
+    expect(second?.(60)).toBe(true);
+    // The first says who it is.
+    keys[0] = 'anna';
+    expect(first?.(60)).toBe(false);
+    expect(first?.(40)).toBe(true);
+    expect(third?.(60)).toBe(false);
+    expect(third?.(50)).toBe(true);
+    expect(second?.(0)).toBe(true);
+    expect(third?.(100)).toBe(true);
+  });
+
   test('turns go round, payer after payer', async () => {
     const turns = new Turns();
     const order: string[] = [];
@@ -302,17 +319,32 @@ describe('of a server', () => {
     expect(await socket.closed).toMatchObject({ code: 1008 });
   });
 
-  test('a reader who takes nothing is cut off when too much waits for him', async () => {
-    const socket = await openSocket(server.address, await server.tokenOf('dan', 'USER'));
-    socket.webSocket.pause();
-    for (let at = 0; at < 40; at++) socket.start(getIntrospectionQuery());
-    await until('it is cut off', async () => {
-      const metrics = await (await server.operator.get('/metrics')).text();
-      return /^sweepbook_websockets 0$/m.test(metrics);
-    });
-    socket.webSocket.resume();
-    expect([1006, 4413]).toContain((await socket.closed).code);
+  test('a message in crumbs is not waited for', async () => {
+    const socket = await openSocket(server.address);
+    for (let at = 0; at < 1100; at++) socket.webSocket.send(' ', { fin: false });
+    expect([1006, 1008]).toContain((await socket.closed).code);
   });
+
+  test.each<[string, (socket: TestSocket) => void, number]>([
+    ['answers', (socket) => void socket.start(getIntrospectionQuery()), 40],
+    ['pongs', (socket) => socket.send({ type: 'ping', payload: { all: 'x'.repeat(1e6) } }), 40],
+    ['refusals', (socket) => void socket.start(`{ ${'x'.repeat(1e6)} }`), 40],
+  ])(
+    'a reader who takes nothing is cut off when too many %s wait for him',
+    async (what, say, times) => {
+      const socket = await openSocket(server.address, await server.tokenOf(`dan ${what}`, 'USER'));
+      socket.webSocket.pause();
+      for (let at = 0; at < times; at++) say(socket);
+      const isCutOff = async () => {
+        const metrics = await (await server.operator.get('/metrics')).text();
+        return /^sweepbook_websockets 0$/m.test(metrics);
+      };
+      // Sooner than it would be taken for dead.
+      await until('it is cut off', isCutOff, 10_000);
+      socket.webSocket.resume();
+      expect([1006, 4413]).toContain((await socket.closed).code);
+    },
+  );
 });
 
 test('the command line waits for as long as it is told to, and asks again', async () => {

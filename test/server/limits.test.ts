@@ -3,6 +3,7 @@ import { renameSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { gzipSync } from 'node:zlib';
 import { getIntrospectionQuery } from 'graphql';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { defaultLimits as limits } from '../../src/limits.ts';
@@ -178,6 +179,20 @@ test('no mutation by GET, no batches, no foreign forms', async () => {
   const headers = Object.fromEntries(Array.from({ length: 120 }, (_, at) => [`x-${at}`, '1']));
   const strange = await server.operator.get('/healthz', headers);
   expect([strange.status, await strange.json()]).toMatchObject([431, { code: 'BAD_USER_INPUT' }]);
+  const kept = await post(
+    '{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"ecf4edb4"}}}',
+    'application/json',
+  );
+  expect(JSON.stringify(await kept.json())).toContain('PersistedQueryNotSupported');
+  const packed = await fetch(`${server.address}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'content-encoding': 'gzip' },
+    body: gzipSync('{"query":"{__typename}"}'),
+  });
+  expect([packed.status, await packed.json()]).toMatchObject([
+    415,
+    { errors: [{ extensions: { code: 'BAD_USER_INPUT', facts: { field: 'Content-Encoding' } } }] },
+  ]);
   expect((await post('{"query":"{__typename}"}', 'text/plain')).status).toBeGreaterThanOrEqual(400);
   expect((await post('{"query":', 'application/json')).status).toBe(400);
 });

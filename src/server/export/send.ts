@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -6,12 +7,13 @@ import { messageOf } from '../../errors.ts';
 import type { LimitName, Limits } from '../../limits.ts';
 import type { AddressOf } from '../address.ts';
 import { payerOf, rateLimited } from '../gate.ts';
+import type { Readers } from '../readers.ts';
 import { packer, type Encoding } from './encoding.ts';
 
 interface RunningExport {
   readonly signal: AbortSignal;
-  /** A reader who takes nothing for so long has gone. */
-  readonly stallMs: number;
+  /** Cuts the list off when its reader is too slow. */
+  watch(response: ServerResponse): void;
   leave(): void;
 }
 
@@ -22,6 +24,7 @@ export class RunningExports {
   constructor(
     private readonly limits: Limits,
     private readonly addressOf: AddressOf,
+    private readonly readers: Readers,
   ) {}
 
   /** RATE_LIMITED when there are too many already. */
@@ -39,7 +42,7 @@ export class RunningExports {
     this.running.set(controller, key);
     return {
       signal: controller.signal,
-      stallMs: this.limits.exportStallSeconds * 1000,
+      watch: (response) => this.readers.watchAnswer(response, this.limits.exportStallSeconds),
       leave: () => void this.running.delete(controller),
     };
   }
@@ -85,7 +88,7 @@ export async function sendList(
   }
   response.setHeader('trailer', 'X-Sweepbook-Count');
   if (encoding !== 'identity') response.setHeader('content-encoding', encoding);
-  response.setTimeout(running.stallMs, () => response.destroy());
+  running.watch(response);
   response.writeHead(200);
   const source = Readable.from(body(), { objectMode: false, highWaterMark: 65_536 });
   try {
