@@ -29,6 +29,14 @@ export function toRefusal(error: unknown, requestId: string, log: FaultLog): Swe
   );
 }
 
+/** Whatever was thrown, in the form of GraphQL. */
+export const asGraphQL = (error: unknown): GraphQLError =>
+  error instanceof GraphQLError
+    ? error
+    : new GraphQLError(messageOf(error), {
+        originalError: error instanceof Error ? error : new Error(messageOf(error)),
+      });
+
 /** The one place that turns errors into GraphQL: `extensions` has the code and the facts, nothing else. */
 export function toGraphQL(
   error: GraphQLError,

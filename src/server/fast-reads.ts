@@ -26,6 +26,7 @@ import { messageOf, SweepbookError } from '../errors.ts';
 import type { OpenStores } from '../storage/open.ts';
 import type { Complexity } from './complexity.ts';
 import { readDocument } from './document.ts';
+import { asksForSchema } from './introspection.ts';
 import { readModels } from './read-models.ts';
 
 /** As it came; what does not fit is left to the plain road, which says why. */
@@ -222,7 +223,9 @@ export class FastReads {
     try {
       const document = readDocument(query, this.complexity.limits);
       const operation = getOperationAST(document, operationName);
-      if (operation?.operation !== OperationTypeNode.QUERY) return undefined;
+      if (operation?.operation !== OperationTypeNode.QUERY || asksForSchema(document)) {
+        return undefined;
+      }
       const faults = validate(this.complexity.schema, document, specifiedRules, { maxErrors: 1 });
       if (faults.length > 0) return undefined;
       const fragments = document.definitions.filter(

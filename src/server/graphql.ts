@@ -2,6 +2,7 @@ import {
   ApolloServer,
   HeaderMap,
   type ApolloServerPlugin,
+  type GraphQLRequestContextResponseForOperation,
   type GraphQLResponse,
 } from '@apollo/server';
 import {
@@ -12,7 +13,7 @@ import { GraphQLError, type GraphQLSchema } from 'graphql';
 import type { Context } from '../api/context.ts';
 import { isTooComplex, SweepbookError } from '../errors.ts';
 import type { Complexity } from './complexity.ts';
-import { httpStatus, retryAfter, toGraphQL, type FaultLog } from './errors.ts';
+import { asGraphQL, httpStatus, retryAfter, toGraphQL, type FaultLog } from './errors.ts';
 import { payerOf } from './gate.ts';
 import { demandIntrospection, hintsFor, type Introspection } from './introspection.ts';
 import type { SchemaAnswers } from './schema-answers.ts';
@@ -63,6 +64,31 @@ interface ApolloOptions {
 /** One at a time, and none is kept for later. */
 const plainQuestions = { allowBatchedHttpRequests: false, persistedQueries: false } as const;
 
+type AskedOperation = GraphQLRequestContextResponseForOperation<Context>;
+
+/** null: it asks for more than the schema. */
+async function answerOfSchema(
+  answers: SchemaAnswers,
+  { document, operationName, contextValue: { viewer, address, requestId } }: AskedOperation,
+  log: FaultLog,
+): Promise<GraphQLResponse | null> {
+  const headers = new HeaderMap();
+  try {
+    const payer = payerOf(viewer, address).key;
+    const answer = await answers.answerTo({ document, operationName }, payer);
+    if (!answer) return null;
+    const http = { status: undefined, headers };
+    return { http, body: { kind: 'single', singleResult: answer.standIn } };
+  } catch (error) {
+    // What fails here ends as Apollo's own fault, else.
+    const told = toGraphQL(asGraphQL(error), requestId, log);
+    return {
+      http: { status: 503, headers },
+      body: { kind: 'single', singleResult: { errors: [told] } },
+    };
+  }
+}
+
 /** Apollo, with the same limits and the same errors as the WebSocket road; documents are within them already. */
 export function makeApollo({
   schema,
@@ -86,13 +112,7 @@ export function makeApollo({
             throw asBadRequest(error);
           }
         },
-        async responseForOperation({ document, operationName, contextValue }) {
-          const payer = payerOf(contextValue.viewer, contextValue.address).key;
-          const answer = await schemaAnswers.answerTo({ document, operationName }, payer);
-          if (!answer) return null;
-          const http = { status: undefined, headers: new HeaderMap() };
-          return { http, body: { kind: 'single', singleResult: answer.standIn } };
-        },
+        responseForOperation: (asked) => answerOfSchema(schemaAnswers, asked, log),
         async didEncounterErrors({ errors, contextValue }) {
           // formatError is not told whose error it is.
           for (const error of errors) contexts.set(error, contextValue);

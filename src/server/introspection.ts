@@ -7,7 +7,7 @@ export type Introspection = readonly AnyRole[] | undefined;
 const asking = new WeakMap<DocumentNode, boolean>();
 
 /** Whether a document asks what the schema is; `__typename` says nothing that the answer does not. */
-function asksForSchema(document: DocumentNode): boolean {
+export function asksForSchema(document: DocumentNode): boolean {
   const known = asking.get(document);
   if (known !== undefined) return known;
   let asks = false;

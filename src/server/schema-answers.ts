@@ -9,6 +9,7 @@ import {
   type SelectionSetNode,
 } from 'graphql';
 import { Piscina } from 'piscina';
+import { SweepbookError } from '../errors.ts';
 import { threadFile } from '../threads.ts';
 import { Lanes } from './lanes.ts';
 import type { SchemaTask } from './schema-answers.thread.ts';
@@ -54,7 +55,7 @@ export class SchemaAnswers {
 
   /**
    * What is asked by whom (key of the payer); undefined: it asks for something else, too, or has variables. The document
-   * is valid and within all limits.
+   * is valid and within all limits. UNAVAILABLE when it takes too long.
    */
   answerTo(
     { document, operationName }: SchemaQuestion,
@@ -113,7 +114,11 @@ export class SchemaAnswers {
       resourceLimits: { maxOldGenerationSizeMb: 96, maxYoungGenerationSizeMb: 4 },
     });
     const signal = AbortSignal.timeout(mostSeconds * 1000);
-    const text = await this.thread.run(task, { signal });
+    const text = await this.thread.run(task, { signal }).catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+      const why = 'the schema cannot be told right now: try again in a moment';
+      throw new SweepbookError('UNAVAILABLE', why, {}, { cause: error });
+    });
     const data = {};
     this.texts.set(data, text);
     return { text, bytes: Buffer.from(text), standIn: { data } };

@@ -14,7 +14,7 @@ import { isTooComplex, messageOf, SweepbookError } from '../errors.ts';
 import { limitSetting, type LimitName, type Limits } from '../limits.ts';
 import type { Complexity } from './complexity.ts';
 import { readDocument } from './document.ts';
-import { toGraphQL, type FaultLog } from './errors.ts';
+import { asGraphQL, toGraphQL, type FaultLog } from './errors.ts';
 import { demandIntrospection, hintsFor, type Introspection } from './introspection.ts';
 
 export interface Preparing {
@@ -74,9 +74,6 @@ export function tooMany(limit: LimitName, limits: Limits, what: string): GraphQL
   const facts = { limit, most, setting: limitSetting(limit) };
   return new GraphQLError(why, { extensions: { code: 'RATE_LIMITED', facts } });
 }
-
-const asGraphQL = (error: Error) =>
-  error instanceof GraphQLError ? error : new GraphQLError(error.message, { originalError: error });
 
 export function tell(error: Error, requestId: string, log: FaultLog): GraphQLError {
   const found = asGraphQL(error);

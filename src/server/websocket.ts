@@ -19,7 +19,7 @@ import type { AddressOf } from './address.ts';
 import { tokenOf } from './authorization.ts';
 import type { Complexity } from './complexity.ts';
 import { Counts } from './connections.ts';
-import type { FaultLog } from './errors.ts';
+import { asGraphQL, type FaultLog } from './errors.ts';
 import { payerOf, rateLimited, Ticket, type Gate, type Payer } from './gate.ts';
 import type { Introspection } from './introspection.ts';
 import type { SocketCounts } from './metrics.ts';
@@ -104,7 +104,11 @@ export function serveWebSockets(
     execute(args) {
       const { viewer, address } = args.contextValue as Context;
       const answer = schemaAnswers.answerTo(args, payerOf(viewer, address).key);
-      return answer?.then(({ text }) => JSON.parse(text) as ExecutionResult) ?? execute(args);
+      const parsed = answer?.then(
+        ({ text }) => JSON.parse(text) as ExecutionResult,
+        (error: unknown) => ({ errors: [asGraphQL(error)] }),
+      );
+      return parsed ?? execute(args);
     },
     ...operationHooks({ ...options, complexity, means, peers }),
   });
