@@ -77,7 +77,8 @@ export class RunProduction {
   streams!: StreamProduction[];
 
   @Field(() => [ProductionWait], {
-    description: 'All that it waits for, in the order of the work; none = it is AVAILABLE.',
+    description:
+      'All that it waits for, in the order of the work; none = it is AVAILABLE. A run that is AVAILABLE stays so: then these are of files that came later.',
   })
   waitingFor!: ProductionWait[];
 }

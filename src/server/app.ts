@@ -98,6 +98,7 @@ function admitRequests(
   const places = new WeakMap<FastifyRequest, Place>();
   app.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);
+    demandOnce(request);
     demandHost(request.headers.host);
     demandFitting(request, limits);
     demandUnpacked(request);
@@ -222,6 +223,15 @@ function refuseUnread(error: Error, socket: Socket, limits: Limits): void {
     refused('431 Request Header Fields Too Large', why);
   } else {
     refused('400 Bad Request', 'this is no HTTP request');
+  }
+}
+
+/** Of two, a proxy may have looked at the other one; RFC 9112 (3.2) has 400 for two hosts. */
+function demandOnce({ raw }: FastifyRequest): void {
+  for (const name of ['Host', 'Authorization']) {
+    const { length } = raw.headersDistinct[name.toLowerCase()] ?? [];
+    if (length > 1)
+      throw badInput(name, `${length} times`, 'once, or nobody knows which one counts');
   }
 }
 

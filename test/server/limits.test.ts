@@ -254,6 +254,16 @@ async function pipelined(count: number) {
   return { told, statuses: told.match(/HTTP\S+ \d+/g), data: told.match(/"a\d+"/g) };
 }
 
+test.each(['Host', 'Authorization'])('two headers %s are refused', async (name) => {
+  const socket = await connected(server);
+  const twice = `${name}: x\r\n${name}: y\r\n`;
+  const host = name === 'Host' ? '' : 'Host: x\r\n';
+  socket.write(`GET /healthz HTTP/1.1\r\n${host}${twice}Connection: close\r\n\r\n`);
+  const told = await text(socket);
+  expect(told).toMatch(/^HTTP\/1\.1 400 /);
+  expect(told).toContain(`"code":"BAD_USER_INPUT","message":"${name}`);
+});
+
 const lastRequest = 'GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
 
 test('requests that are sent before the answers to others are answered in their order', async () => {
