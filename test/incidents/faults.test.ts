@@ -43,6 +43,14 @@ const marksOf = async (name: string) =>
       `select incident_id::integer from bad_marks where dataset_id = ${w.dataset(name)} and cleared_at is null order by id`,
     )
   ).map((row) => row.incident_id);
+/** Until a connection waits as `sign` says. */
+const seenWaiting = (what: string, sign: string) =>
+  until(what, async () => {
+    const rows = await database.sql(
+      `select from pg_stat_activity where datname = current_database() and ${sign}`,
+    );
+    return rows.length > 0;
+  });
 const sound = async () => expect(await checkInvariants(database.url)).toEqual([]);
 
 test('the tape first, then the disk: seen from disk, bad without, and good again with either', async () => {
@@ -174,12 +182,7 @@ test('a crash amid registration in bulk: what was told before is hit, what comes
   await client.query('begin');
   await client.query(w.mergedFile('/bulk/1', 1) + w.placed('/bulk/1', 'bulk'));
   const reported = crash('bulk');
-  await until('the report waits for who registers', async () => {
-    const rows = await database.sql(
-      `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
-    );
-    return rows.length > 0;
-  });
+  await seenWaiting('the report waits for who registers', "wait_event_type = 'Lock'");
   await client.query('commit');
   expect((await reported).table).toMatchObject({ itemCount: 1, lostCount: 1 });
   await database.sql(w.mergedFile('/bulk/2', 1) + w.placed('/bulk/2', 'bulk'));
@@ -203,12 +206,7 @@ test('a crash amid an adding to a dataset: whoever adds is waited for, and the d
   await client.query('begin');
   await client.query(w.added('adding-amid', lfn));
   const reported = crash('adding');
-  await until('the report waits for who adds', async () => {
-    const rows = await database.sql(
-      `select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'`,
-    );
-    return rows.length > 0;
-  });
+  await seenWaiting('the report waits for who adds', "wait_event = 'advisory'");
   await client.query('commit');
   const { incidentId, table } = await reported;
   expect(table).toMatchObject({ lostCount: 1, markedDatasetCount: 2 });
