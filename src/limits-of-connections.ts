@@ -1,4 +1,5 @@
 import {
+  KiB,
   MiB,
   bytes,
   closed,
@@ -75,6 +76,20 @@ export const limitsOfConnections = {
     ),
     subscriptionsPerSocket: limit(50, '', some, 'subscriptions among them', '`RATE_LIMITED`'),
     webSocketMessageBytes: limit(MiB, 'bytes', bytes, 'a message', 'closed with 1009'),
+    webSocketMessageSeconds: limit(
+      60,
+      'seconds',
+      seconds,
+      'from the first byte of a message to its last',
+      'closed with 1008',
+    ),
+    silentMessageBytes: limit(
+      16 * KiB,
+      'bytes',
+      bytes,
+      'a message before connection_init, and that one: a token fits, as into the header of a request',
+      'closed with 1009',
+    ),
     messageRate: limit(
       100,
       'each second',

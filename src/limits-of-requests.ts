@@ -151,7 +151,7 @@ export const limitsOfRequests = {
       256 * MiB,
       'bytes',
       bytes,
-      'bodies under way and answers that wait for their reader, of a principal or an address; the same once more for his WebSockets (closed with 4413)',
+      'bodies under way and answers that wait for their reader, of a principal or an address; the same once more for his WebSockets, messages that are not yet whole among them (closed with 4413)',
       rateLimited,
     ),
     bytesInAll: limit(1024 * MiB, 'bytes', bytes, 'the same, of all', rateLimited),

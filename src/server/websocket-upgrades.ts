@@ -26,6 +26,10 @@ export class SilentSockets {
     return this.leaves.size;
   }
 
+  has(socket: WebSocket): boolean {
+    return this.leaves.has(socket);
+  }
+
   add(socket: WebSocket, network: string): void {
     this.leaves.set(socket, this.byAddress.add(network));
     socket.once('close', () => this.remove(socket));

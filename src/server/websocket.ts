@@ -25,7 +25,7 @@ import type { Introspection } from './introspection.ts';
 import type { SocketCounts } from './metrics.ts';
 import type { Readers } from './readers.ts';
 import type { SchemaAnswers } from './schema-answers.ts';
-import { piecesOf, shortened, speak, WaitingBytes } from './websocket-connection.ts';
+import { closeCodes, piecesOf, shortened, speak, WaitingBytes } from './websocket-connection.ts';
 import {
   ending,
   isEnding,
@@ -36,17 +36,6 @@ import {
   tooMany,
 } from './websocket-operations.ts';
 import { acceptUpgrades, leaveUnread, SilentSockets } from './websocket-upgrades.ts';
-
-/** Why a WebSocket was closed; 4400 and up are those of graphql-transport-ws. */
-export const closeCodes = {
-  goingAway: 1001,
-  tooManyMessages: 1008,
-  tooLongMessage: 1009,
-  tryLater: 1013,
-  /** Refused at connection_init, or the token has ended since: a client may come again with another one. */
-  forbidden: 4403,
-  slowReader: 4413,
-} as const;
 
 const checkMs = 2000;
 interface Peer extends Standing {
@@ -112,7 +101,7 @@ export function serveWebSockets(
     },
     ...operationHooks({ ...options, complexity, means, peers }),
   });
-  speakOnEach(sockets, spoken, peers, { ...options, limits });
+  speakOnEach(sockets, spoken, peers, { ...options, limits, silent });
   const checks = keepChecking(peers, means);
   return {
     counts: () => ({ sockets: sockets.clients.size, operations: operationsOf(peers.values()) }),
@@ -130,14 +119,17 @@ function speakOnEach(
   sockets: WebSocketServer,
   spoken: SpokenServer<Extra>,
   peers: ReadonlyMap<WebSocket, Peer>,
-  { limits, log, addressOf }: SocketOptions & { readonly limits: Limits },
+  options: SocketOptions & { readonly limits: Limits; readonly silent: SilentSockets },
 ): void {
+  const { limits, log, addressOf, silent } = options;
   const waiting = new WaitingBytes(limits);
   sockets.on('connection', (socket, request) => {
     const stranger = payerOf(anonymous, addressOf(request)).key;
     const count = waiting.counter(() => peers.get(socket)?.payer.key ?? stranger);
     const tooMuch = () => closeSlow(socket, peers.get(socket)?.viewer ?? unknownViewer, log);
-    speak(spoken, socket, request, { limits, log, count, tooMuch });
+    const isSilent = () => silent.has(socket);
+    const refuseMessage = (code: number, why: string) => closeUnread(socket, code, why);
+    speak(spoken, socket, request, { limits, log, count, isSilent, tooMuch, refuseMessage });
   });
 }
 
@@ -282,18 +274,21 @@ function keepChecking(
 function closeSlow(socket: WebSocket, { principal }: Viewer, log: SocketLog): void {
   if (socket.readyState !== WebSocket.OPEN) return;
   const facts = { principal, waitingBytes: socket.bufferedAmount };
-  log.warn(facts, 'websocket: slow reader closed');
-  socket.close(
-    closeCodes.slowReader,
-    'too slow a reader: connect again with your last cursor as after',
-  );
-  leaveUnread(socket);
+  const isSlow = socket.bufferedAmount > 0;
+  log.warn(facts, `websocket: ${isSlow ? 'slow reader' : 'sender of too much at once'} closed`);
+  const why = isSlow
+    ? 'too slow a reader: connect again with your last cursor as after'
+    : 'too many bytes of messages at once: send less, and on fewer WebSockets';
+  closeUnread(socket, closeCodes.slowReader, why);
 }
 
-/** Who floods is not read any further, not even his farewell. */
-function closeFlooding(socket: WebSocket): void {
+const closeFlooding = (socket: WebSocket): void =>
+  closeUnread(socket, closeCodes.tooManyMessages, 'too many messages: send less at once');
+
+/** Who sends what is not taken is not read any further, not even his farewell. */
+function closeUnread(socket: WebSocket, code: number, why: string): void {
   if (socket.readyState !== WebSocket.OPEN) return;
-  socket.close(closeCodes.tooManyMessages, 'too many messages: send less at once');
+  socket.close(code, shortened(why));
   leaveUnread(socket);
 }
 

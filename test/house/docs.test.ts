@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { errorCodes } from '../../src/errors.ts';
 import { accessText } from '../../scripts/access-text.ts';
 import { limitsText } from '../../scripts/limits-text.ts';
-import { closeCodes } from '../../src/server/websocket.ts';
+import { closeCodes } from '../../src/server/websocket-connection.ts';
 
 const text = readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8');
 
