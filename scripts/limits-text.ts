@@ -11,7 +11,8 @@ export function limitsText(): string {
       '`sweepbook config` shows those in force; a name that does not exist or a figure out of range is refused.',
     'HTTP and WebSocket have the same limits of documents, operations and rates, and all of them are looked at before any ' +
       'SQL is run. A refusal names its limit (`facts.limit`), the figure (`facts.most`) and the setting (`facts.setting`), ' +
-      'and for `RATE_LIMITED` when to come again (`facts.retryAfterSeconds`, the header `retry-after`). The command line ' +
+      'and for `RATE_LIMITED` when to come again (`facts.retryAfterSeconds`, the header `retry-after`); that of a header, or ' +
+      'of a request that comes too slowly, has them in its text, and a WebSocket that is closed in its reason. The command line ' +
       'waits so long and asks again, for up to a minute; the Python client, as long as its patience.',
     'Who shows a token is counted by principal, whatever addresses and however many tokens he has; who shows none by address, ' +
       'IPv6 by its /64. Behind a proxy name it in `SWEEPBOOK_TRUSTED_PROXIES`: else all who come through it are one. Each ' +

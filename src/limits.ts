@@ -21,6 +21,13 @@ const names = Object.keys(definitions) as LimitName[];
 export const limitSetting = (name: LimitName): `SWEEPBOOK_LIMIT_${string}` =>
   `SWEEPBOOK_LIMIT_${name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
 
+/** What a refusal tells of the limit that it comes from. */
+export const limitFacts = (limit: LimitName, limits: Limits) => ({
+  limit,
+  most: limits[limit],
+  setting: limitSetting(limit),
+});
+
 export const defaultLimits = Object.freeze(
   Object.fromEntries(names.map((name) => [name, definitions[name].default])),
 ) as Limits;

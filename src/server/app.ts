@@ -12,7 +12,7 @@ import type { Logger } from 'pino';
 import { anonymous, type Viewer } from '../access/policy.ts';
 import type { Means } from '../api/context.ts';
 import { badInput, SweepbookError, systemCode } from '../errors.ts';
-import { limitSetting, type Limits } from '../limits.ts';
+import { limitFacts, limitSetting, type Limits } from '../limits.ts';
 import { visible } from '../text.ts';
 import { networkOf, type AddressOf } from './address.ts';
 import { bearerToken } from './authorization.ts';
@@ -195,9 +195,9 @@ function ofTheCaller({ statusCode, message }: FastifyError, limits: Limits): Swe
   return statusCode === 413 ? tooLong(limits) : new SweepbookError('BAD_USER_INPUT', message);
 }
 
-function tooLong({ bodyBytes }: Limits): SweepbookError {
-  const facts = { limit: 'bodyBytes', most: bodyBytes, setting: limitSetting('bodyBytes') };
-  const why = `the body is too long, ${bodyBytes} bytes are the limit: send less at once`;
+function tooLong(limits: Limits): SweepbookError {
+  const facts = limitFacts('bodyBytes', limits);
+  const why = `the body is too long, ${limits.bodyBytes} bytes are the limit: send less at once`;
   return Object.assign(new SweepbookError('BAD_USER_INPUT', why, facts), { statusCode: 413 });
 }
 
@@ -215,11 +215,11 @@ function refuseUnread(error: Error, socket: Socket, limits: Limits): void {
     const { headersSeconds, requestSeconds } = limits;
     refused(
       '408 Request Timeout',
-      `the request came too slowly: its header has ${headersSeconds} s, the whole of it ${requestSeconds} s`,
+      `the request came too slowly: its header has ${headersSeconds} s, the whole of it ${requestSeconds} s (${limitSetting('headersSeconds')}, ${limitSetting('requestSeconds')})`,
     );
   } else if (code === 'HPE_HEADER_OVERFLOW') {
     const { headers, headerBytes } = limits;
-    const why = `the header is too long: ${headers} fields and ${headerBytes} bytes are the limits`;
+    const why = `the header is too long: ${headers} fields and ${headerBytes} bytes are the limits (${limitSetting('headers')}, ${limitSetting('headerBytes')})`;
     refused('431 Request Header Fields Too Large', why);
   } else {
     refused('400 Bad Request', 'this is no HTTP request');
@@ -263,6 +263,6 @@ function demandSmall(request: FastifyRequest, limits: Limits): void {
   throw new SweepbookError(
     'UNAUTHENTICATED',
     `without a token a request has at most ${limits.anonymousBodyBytes} bytes, told by Content-Length: send a token`,
-    { limit: 'anonymousBodyBytes', most: limits.anonymousBodyBytes },
+    limitFacts('anonymousBodyBytes', limits),
   );
 }

@@ -1,8 +1,8 @@
 import { visit, type ASTNode, type DocumentNode, type GraphQLSchema } from 'graphql';
 // Its ESM build takes graphql's .mjs files, a second copy of the library that does not know our schema.
 import { getComplexity } from 'graphql-query-complexity/cjs';
-import { badInput } from '../errors.ts';
-import type { Limits } from '../limits.ts';
+import { badInput, SweepbookError } from '../errors.ts';
+import { limitFacts, type Limits } from '../limits.ts';
 import { tooComplex } from './document.ts';
 import { SchemaSize } from './schema-size.ts';
 
@@ -96,7 +96,9 @@ export class Complexity {
       throw tooComplex('complexity', 'fields to answer', limits.complexity, found);
     }
     if (longest > limits.pageSize) {
-      throw badInput('first', longest, `a page has at most ${limits.pageSize} lines here`);
+      const why = `a page has at most ${limits.pageSize} lines here`;
+      const { code, message, facts } = badInput('first', longest, why);
+      throw new SweepbookError(code, message, { ...facts, ...limitFacts('pageSize', limits) });
     }
     return found;
   }

@@ -1,6 +1,6 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { limitSetting, type LimitName, type Limits } from '../limits.ts';
+import { limitFacts, limitSetting, type LimitName, type Limits } from '../limits.ts';
 import { networkOf } from './address.ts';
 
 /** Counts by address; nothing is kept of whom there is none of. */
@@ -26,8 +26,14 @@ export class Counts {
 }
 
 /** Says no where there is no request yet, or none that is answered, and goes: nobody keeps a connection by being silent. */
-export function turnAway(socket: Duplex, status: string, code: string, message: string): void {
-  const body = JSON.stringify({ code, message, facts: {} });
+export function turnAway(
+  socket: Duplex,
+  status: string,
+  code: string,
+  message: string,
+  facts: object = {},
+): void {
+  const body = JSON.stringify({ code, message, facts });
   const head = [
     `HTTP/1.1 ${status}`,
     'Connection: close',
@@ -56,10 +62,12 @@ export function limitConnections(
     const isProxy = peer !== undefined && isTrusted(peer);
     if (open >= limits.connections) {
       const why = `too many connections, ${limitText('connections', limits)}: try again in a moment`;
-      turnAway(socket, '503 Service Unavailable', 'UNAVAILABLE', why);
+      const facts = limitFacts('connections', limits);
+      turnAway(socket, '503 Service Unavailable', 'UNAVAILABLE', why, facts);
     } else if (!isProxy && byAddress.of(network) >= limits.connectionsPerAddress) {
       const why = `too many connections from ${network}, ${limitText('connectionsPerAddress', limits)}: close some`;
-      turnAway(socket, '429 Too Many Requests', 'RATE_LIMITED', why);
+      const facts = limitFacts('connectionsPerAddress', limits);
+      turnAway(socket, '429 Too Many Requests', 'RATE_LIMITED', why, facts);
     }
     open++;
     const leave = byAddress.add(network);
@@ -120,5 +128,6 @@ function cutOff([, response]: Asked, limits: Limits): void {
     'retry-after': '5',
     'content-type': 'application/json; charset=utf-8',
   });
-  response.end(JSON.stringify({ code: 'RATE_LIMITED', message: why, facts: {} }));
+  const facts = limitFacts('requestsPerConnection', limits);
+  response.end(JSON.stringify({ code: 'RATE_LIMITED', message: why, facts }));
 }

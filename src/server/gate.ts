@@ -49,7 +49,7 @@ export class Ticket implements Purse {
   pay(fields: number): void {
     const points = 1 + Math.floor(fields / this.gate.limits.pointFields);
     if (points <= this.paid) return;
-    this.gate.take(this.payer, points - this.paid);
+    this.gate.take(this.payer, points - this.paid, this.paid);
     this.paid = points;
   }
 
@@ -138,13 +138,13 @@ export class Gate {
     }
   }
 
-  /** RATE_LIMITED when the points are not there. */
-  take({ key, name, isAnonymous }: Payer, points: number): void {
+  /** RATE_LIMITED when the points are not there; who comes again pays those that are `paid`, too. */
+  take({ key, name, isAnonymous }: Payer, points: number, paid = 0): void {
     const waitSeconds = this.bucketsOf(isAnonymous).take(key, points);
     if (waitSeconds === 0) return;
     const limit = isAnonymous ? 'anonymousRate' : 'rate';
-    const seconds = Math.ceil(waitSeconds);
     const most = this.limits[limit];
+    const seconds = Math.ceil(waitSeconds + paid / most);
     throw rateLimited(
       limit,
       most,

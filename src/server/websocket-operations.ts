@@ -11,7 +11,7 @@ import { WebSocket } from 'ws';
 import type { Viewer } from '../access/policy.ts';
 import type { Context } from '../api/context.ts';
 import { isTooComplex, messageOf, SweepbookError } from '../errors.ts';
-import { limitSetting, type LimitName, type Limits } from '../limits.ts';
+import { limitFacts, type LimitName, type Limits } from '../limits.ts';
 import type { Complexity } from './complexity.ts';
 import { readDocument } from './document.ts';
 import { asGraphQL, toGraphQL, type FaultLog } from './errors.ts';
@@ -71,7 +71,7 @@ export function isSubscription({ document, operationName }: ExecutionArgs): bool
 export function tooMany(limit: LimitName, limits: Limits, what: string): GraphQLError {
   const most = limits[limit];
   const why = `a connection has at most ${most} ${what} at once: end one, or open another connection`;
-  const facts = { limit, most, setting: limitSetting(limit) };
+  const facts = { ...limitFacts(limit, limits), retryAfterSeconds: 5 };
   return new GraphQLError(why, { extensions: { code: 'RATE_LIMITED', facts } });
 }
 

@@ -1,6 +1,6 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { WebSocket, WebSocketServer } from 'ws';
-import type { Limits } from '../limits.ts';
+import { limitFacts, type LimitName, type Limits } from '../limits.ts';
 import { networkOf, type AddressOf } from './address.ts';
 import { Buckets } from './buckets.ts';
 import { Counts, limitText, turnAway } from './connections.ts';
@@ -63,7 +63,8 @@ export function acceptUpgrades(
   const refusal = (
     request: IncomingMessage,
     network: string,
-  ): [status: string, code: string, message: string] | undefined => {
+  ): [status: string, code: string, message: string, facts?: object] | undefined => {
+    const facts = (limit: LimitName) => limitFacts(limit, limits);
     if (request.url?.split('?')[0] !== '/graphql') {
       return ['404 Not Found', 'NOT_FOUND', 'WebSockets are at /graphql'];
     }
@@ -73,17 +74,17 @@ export function acceptUpgrades(
     }
     if (sockets.clients.size >= limits.sockets) {
       const why = `too many WebSockets, ${limitText('sockets', limits)}: try again in a moment`;
-      return ['503 Service Unavailable', 'UNAVAILABLE', why];
+      return ['503 Service Unavailable', 'UNAVAILABLE', why, facts('sockets')];
     }
     if (silent.byAddress.of(network) >= limits.silentSocketsPerAddress) {
       const what = `too many WebSockets of ${network} have not said who they are`;
       const why = `${what}, ${limitText('silentSocketsPerAddress', limits)}: send connection_init`;
-      return ['429 Too Many Requests', 'RATE_LIMITED', why];
+      return ['429 Too Many Requests', 'RATE_LIMITED', why, facts('silentSocketsPerAddress')];
     }
     if (silent.size >= limits.silentSockets) {
       const what = 'too many WebSockets have not said who they are';
       const why = `${what}, ${limitText('silentSockets', limits)}: try again in a moment`;
-      return ['503 Service Unavailable', 'UNAVAILABLE', why];
+      return ['503 Service Unavailable', 'UNAVAILABLE', why, facts('silentSockets')];
     }
     return undefined;
   };

@@ -1,3 +1,4 @@
+import { text } from 'node:stream/consumers';
 import WebSocket from 'ws';
 import type { Refusal } from './client.ts';
 
@@ -8,9 +9,19 @@ export interface SocketMessage {
   readonly payload?: unknown;
 }
 
+/** How a WebSocket ended; one that never was, by the status and the body of its refusal. */
 export interface Closed {
   readonly code: number;
   readonly reason: string;
+}
+
+export interface TestSocketOptions {
+  /** Said by a proxy. */
+  readonly from?: string | undefined;
+  /** Says who it is at once. */
+  readonly greets?: boolean;
+  /** Answers pings. */
+  readonly isAlive?: boolean;
 }
 
 /**
@@ -25,10 +36,15 @@ export class TestSocket {
   private wake: () => void = () => undefined;
   private lastId = 0;
 
-  constructor(address: string, token?: string) {
+  constructor(
+    address: string,
+    token?: string,
+    { from, greets = true, isAlive = true }: TestSocketOptions = {},
+  ) {
     this.webSocket = new WebSocket(
       `${address.replace(/^http/, 'ws')}/graphql`,
       'graphql-transport-ws',
+      { autoPong: isAlive, headers: from === undefined ? {} : { 'x-forwarded-for': from } },
     );
     this.webSocket.on('error', () => undefined);
     this.webSocket.on('message', (data: Buffer) => {
@@ -36,18 +52,22 @@ export class TestSocket {
       this.wake();
     });
     this.closed = new Promise((resolve) => {
-      this.webSocket.on('close', (code, reason) => {
+      const end = (code: number, reason: string) => {
         this.isClosed = true;
         this.wake();
-        resolve({ code, reason: String(reason) });
+        resolve({ code, reason });
+      };
+      this.webSocket.on('close', (code, reason) => end(code, String(reason)));
+      this.webSocket.on('unexpected-response', (_request, response) => {
+        void text(response).then((body) => end(response.statusCode ?? 0, body));
       });
     });
-    this.webSocket.on('open', () =>
-      this.send({
-        type: 'connection_init',
-        payload: token === undefined ? {} : { authorization: `Bearer ${token}` },
-      }),
-    );
+    if (greets) this.webSocket.on('open', () => this.greet(token));
+  }
+
+  greet(token?: string): void {
+    const payload = token === undefined ? {} : { authorization: `Bearer ${token}` };
+    this.send({ type: 'connection_init', payload });
   }
 
   send(message: object): void {
@@ -105,8 +125,12 @@ export function errorsOf(message: SocketMessage | undefined): Refusal[] | undefi
 }
 
 /** A connection that has been greeted. */
-export async function openSocket(address: string, token?: string): Promise<TestSocket> {
-  const socket = new TestSocket(address, token);
+export async function openSocket(
+  address: string,
+  token?: string,
+  options?: TestSocketOptions,
+): Promise<TestSocket> {
+  const socket = new TestSocket(address, token, options);
   const message = await socket.next();
   if (message?.type !== 'connection_ack') {
     throw new Error(`not greeted: ${JSON.stringify(message ?? (await socket.closed))}`);

@@ -6,7 +6,7 @@ import { defaultLimits as limits } from '../../../src/limits.ts';
 import { backUp, lastCursor, makeDataset, mutate, newFile, register } from '../../support/scene.ts';
 import { startTestServer, type TestServer } from '../../support/server.ts';
 import { until } from '../../support/until.ts';
-import { byBytes } from './world.ts';
+import { byBytes, makeLarge } from './world.ts';
 
 let server: TestServer;
 let address: string;
@@ -39,27 +39,6 @@ async function linesOf(name: string, query = '', client = server.operator): Prom
 }
 const namesOf = async (name: string, query?: string) =>
   (await linesOf(name, query)).map((line) => line.lfn);
-
-/** A dataset of many files without a backup, quick; closed. */
-async function makeLarge(name: string, fileCount: number): Promise<void> {
-  await mutate(server.operator, 'createDataset', {
-    name,
-    kind: 'PR',
-    backupWaived: true,
-    waiverReason: 'a test',
-  });
-  await server.database.sql(`
-    with added as (
-      insert into files (lfn, kind, site_id, size_bytes, adler32, event_count)
-      select format('/large/%s/file%s.root', '${name}', lpad(n::text, 7, '0')), 'MERGED_FILE',
-        (select min(id) from sites), 1000, '00000001', 10
-      from generate_series(1, ${fileCount}) n returning id)
-    select count(*) from added`);
-  await server.database.sql(`
-    insert into dataset_files (dataset_id, file_id)
-    select d.id, f.id from datasets d, files f where d.name = '${name}' and f.lfn like '/large/${name}/%'`);
-  await mutate(server.operator, 'closeDataset', { dataset: name });
-}
 
 describe('what is asked', () => {
   beforeAll(() => makeDataset(server.operator, 'asked', 'CLOSED'));
@@ -319,7 +298,7 @@ test('a union of datasets: by name, each file once, whatever the lists look like
 });
 
 describe('a large list', () => {
-  beforeAll(() => makeLarge('large', 60_000));
+  beforeAll(() => makeLarge(server, 'large', 60_000));
 
   /** Takes the head and the first bytes, and then nothing. */
   const stalled = async (token?: string) =>

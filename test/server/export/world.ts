@@ -40,6 +40,27 @@ export interface World {
   readonly files: readonly TestFile[];
 }
 
+/** A dataset of many files without a backup, quick; closed. */
+export async function makeLarge(
+  { operator, database }: TestServer,
+  name: string,
+  fileCount: number,
+): Promise<void> {
+  const waiver = { backupWaived: true, waiverReason: 'a test' };
+  await mutate(operator, 'createDataset', { name, kind: 'PR', ...waiver });
+  await database.sql(`
+    with added as (
+      insert into files (lfn, kind, site_id, size_bytes, adler32, event_count)
+      select format('/large/%s/file%s.root', '${name}', lpad(n::text, 7, '0')), 'MERGED_FILE',
+        (select min(id) from sites), 1000, '00000001', 10
+      from generate_series(1, ${fileCount}) n returning id)
+    select count(*) from added`);
+  await database.sql(`
+    insert into dataset_files (dataset_id, file_id)
+    select d.id, f.id from datasets d, files f where d.name = '${name}' and f.lfn like '/large/${name}/%'`);
+  await mutate(operator, 'closeDataset', { dataset: name });
+}
+
 export const byBytes = (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b));
 
 /** A closed dataset of files with all these names, each of one run: 100 the first, 101 the next … */
