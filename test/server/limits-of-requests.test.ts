@@ -14,7 +14,10 @@ import {
   rateLimitedBy,
   rawConnection,
   serverWith,
+  shapes,
   show,
+  small,
+  times,
   type Asker,
   type Entry,
   type Told,
@@ -32,72 +35,6 @@ const {
 } = limitsOfRequests;
 
 test('all groups of limits are looked at here', () => expect(others).toEqual({}));
-
-const small = '{ __typename }';
-const times = (count: number, part: (at: number) => string) =>
-  Array.from({ length: count }, (_, at) => part(at)).join(' ');
-/** So many fields of a viewer, as few of them the same as there can be. */
-const fields = (count: number) =>
-  times(count, (at) => ['name', 'roles', 'principal'][at % 3] ?? '');
-const fragments = (count: number) =>
-  `${times(count, (at) => `fragment f${at} on Viewer { name }`)} { viewer { ${times(count, (at) => `...f${at}`)} } }`;
-const deep = (levels: number) =>
-  `{ files(first: 1) { nodes { ${'mergedInto { '.repeat(levels - 3)}lfn${' }'.repeat(levels - 1)} }`;
-
-/** What has so much of something, by how much. */
-interface Shape {
-  readonly most: number;
-  readonly query: (count: number) => string;
-  readonly operationName?: string;
-}
-
-const shapes: Record<keyof typeof ofDocuments | keyof typeof ofOperations, Shape> = {
-  documentCharacters: { most: 1024, query: (count) => `${small} #`.padEnd(count, 'x') },
-  tokens: { most: 100, query: (count) => `{ viewer { ${fields(count - 5)} } }` },
-  nesting: {
-    most: 16,
-    query: (count) => `${'{ ... '.repeat(count - 1)}${small}${' }'.repeat(count - 1)}`,
-  },
-  depth: { most: 4, query: deep },
-  aliases: { most: 3, query: (count) => `{ ${times(count, (at) => `a${at}: __typename`)} }` },
-  directives: {
-    most: 3,
-    query: (count) => `{ ${times(count, () => '__typename @include(if: true)')} }`,
-  },
-  rootFields: { most: 5, query: (count) => `{ ${times(count, () => '__typename')} }` },
-  // Of 55 there are 1,485, of 56 1,540.
-  samePlacePairs: {
-    most: 1500,
-    query: (count) => `{ viewer { ${times(count > 1500 ? 56 : 55, () => 'name')} } }`,
-  },
-  fragments: { most: 3, query: fragments },
-  fragmentSpreads: {
-    most: 5,
-    query: (count) => `fragment f on Viewer { name } { viewer { ${times(count, () => '...f')} } }`,
-  },
-  introspections: {
-    most: 2,
-    query: (count) => `{ ${times(count, (at) => `a${at}: __schema { __typename }`)} }`,
-  },
-  documentOperations: {
-    most: 3,
-    query: (count) => times(count, (at) => `query q${at} ${small}`),
-    operationName: 'q1',
-  },
-  // A fragment of 23 is looked through in three places: 72 and those beside.
-  queryNodes: {
-    most: 97,
-    query: (count) =>
-      `fragment f on Viewer { ${fields(22)} } { ${times(3, (at) => `a${at}: viewer { ...f }`)} viewer { ${fields(count - 92)} } }`,
-  },
-  complexity: {
-    most: 301,
-    query: (count) =>
-      `{ datasets(first: 100) { nodes { name kind } } ${count > 301 ? small.slice(1, -1) : ''} }`,
-  },
-  pageSize: { most: 100, query: (count) => `{ datasets(first: ${count}) { totalCount } }` },
-};
-
 describe('documents and operations', () => {
   let server: TestServer;
   beforeAll(async () => {
@@ -152,11 +89,12 @@ describe('rates', () => {
   /** Asks until it is refused: how often it was not, how often at most while points came again, and how it was. */
   async function drain(ask: () => Promise<Told>, perSecond: number) {
     const begun = performance.now();
-    for (let passed = 0; ; passed++) {
+    for (let passed = 0; passed < 1000; passed++) {
       const refused = await ask();
       const more = Math.ceil(((performance.now() - begun) / 1000) * perSecond);
       if (refused.code === 'RATE_LIMITED') return { passed, more, refused };
     }
+    throw new Error('it is never refused');
   }
 
   /** Has so many points at once, over both roads; by what each operation costs. */

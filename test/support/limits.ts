@@ -3,9 +3,16 @@ import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { expect } from 'vitest';
 import { limitSetting, type LimitName } from '../../src/limits.ts';
+import { limitsOfRequests } from '../../src/limits-of-requests.ts';
 import type { Refusal } from './client.ts';
 import { startTestServer, type TestServer } from './server.ts';
 import { openSocket, type TestSocket } from './socket.ts';
+
+const {
+  'One document (HTTP and WebSocket alike, before it is checked against the schema)': ofDocuments,
+  'One operation (before any SQL)': ofOperations,
+} = limitsOfRequests;
+export type ShapedLimit = keyof typeof ofDocuments | keyof typeof ofOperations;
 
 export type Figures = Partial<Record<LimitName, number>>;
 
@@ -28,15 +35,18 @@ export async function show(name: string, entry: Entry | undefined): Promise<void
 }
 
 /** A server with these limits, behind a proxy that says from where each comes. */
-export const serverWith = (limits: Figures, more: Record<string, string> = {}) =>
-  startTestServer({
-    SWEEPBOOK_WORKER: 'false',
-    SWEEPBOOK_TRUSTED_PROXIES: '127.0.0.1',
-    ...Object.fromEntries(
-      Object.entries(limits).map(([name, most]) => [limitSetting(name as LimitName), String(most)]),
-    ),
-    ...more,
-  });
+export const serverWith = (
+  limits: Figures,
+  more: Record<string, string> = {},
+  through?: (databaseUrl: string) => string,
+) => {
+  const figures = Object.entries(limits).map(([name, most]) => [
+    limitSetting(name as LimitName),
+    String(most),
+  ]);
+  const settings = { SWEEPBOOK_WORKER: 'false', SWEEPBOOK_TRUSTED_PROXIES: '127.0.0.1' };
+  return startTestServer({ ...settings, ...Object.fromEntries(figures), ...more }, through);
+};
 
 /** Who asks. */
 export interface Asker {
@@ -140,3 +150,69 @@ export function halfRequest(
     return text(socket);
   };
 }
+
+/** What everybody may ask. */
+export const small = '{ __typename }';
+export const times = (count: number, part: (at: number) => string) =>
+  Array.from({ length: count }, (_, at) => part(at)).join(' ');
+/** So many fields of a viewer, as few of them the same as there can be. */
+const fields = (count: number) =>
+  times(count, (at) => ['name', 'roles', 'principal'][at % 3] ?? '');
+const fragments = (count: number) =>
+  `${times(count, (at) => `fragment f${at} on Viewer { name }`)} { viewer { ${times(count, (at) => `...f${at}`)} } }`;
+const deep = (levels: number) =>
+  `{ files(first: 1) { nodes { ${'mergedInto { '.repeat(levels - 3)}lfn${' }'.repeat(levels - 1)} }`;
+
+/** What has so much of something, by how much. */
+export interface Shape {
+  readonly most: number;
+  readonly query: (count: number) => string;
+  readonly operationName?: string;
+}
+
+export const shapes: Record<ShapedLimit, Shape> = {
+  documentCharacters: { most: 1024, query: (count) => `${small} #`.padEnd(count, 'x') },
+  tokens: { most: 100, query: (count) => `{ viewer { ${fields(count - 5)} } }` },
+  nesting: {
+    most: 16,
+    query: (count) => `${'{ ... '.repeat(count - 1)}${small}${' }'.repeat(count - 1)}`,
+  },
+  depth: { most: 4, query: deep },
+  aliases: { most: 3, query: (count) => `{ ${times(count, (at) => `a${at}: __typename`)} }` },
+  directives: {
+    most: 3,
+    query: (count) => `{ ${times(count, () => '__typename @include(if: true)')} }`,
+  },
+  rootFields: { most: 5, query: (count) => `{ ${times(count, () => '__typename')} }` },
+  // Of 55 there are 1,485, of 56 1,540.
+  samePlacePairs: {
+    most: 1500,
+    query: (count) => `{ viewer { ${times(count > 1500 ? 56 : 55, () => 'name')} } }`,
+  },
+  fragments: { most: 3, query: fragments },
+  fragmentSpreads: {
+    most: 5,
+    query: (count) => `fragment f on Viewer { name } { viewer { ${times(count, () => '...f')} } }`,
+  },
+  introspections: {
+    most: 2,
+    query: (count) => `{ ${times(count, (at) => `a${at}: __schema { __typename }`)} }`,
+  },
+  documentOperations: {
+    most: 3,
+    query: (count) => times(count, (at) => `query q${at} ${small}`),
+    operationName: 'q1',
+  },
+  // A fragment of 23 is looked through in three places: 72 and those beside.
+  queryNodes: {
+    most: 97,
+    query: (count) =>
+      `fragment f on Viewer { ${fields(22)} } { ${times(3, (at) => `a${at}: viewer { ...f }`)} viewer { ${fields(count - 92)} } }`,
+  },
+  complexity: {
+    most: 301,
+    query: (count) =>
+      `{ datasets(first: 100) { nodes { name kind } } ${count > 301 ? small.slice(1, -1) : ''} }`,
+  },
+  pageSize: { most: 100, query: (count) => `{ datasets(first: ${count}) { totalCount } }` },
+};

@@ -21,14 +21,20 @@ export interface TestServer {
   close(options?: { check?: boolean }): Promise<void>;
 }
 
-/** The whole program in this process, on a database of its own. Settings as in the environment. */
-export async function startTestServer(settings: Record<string, string> = {}): Promise<TestServer> {
+/**
+ * The whole program in this process, on a database of its own. Settings as in the environment; `through`: by which way
+ * it comes to its database.
+ */
+export async function startTestServer(
+  settings: Record<string, string> = {},
+  through = (databaseUrl: string) => databaseUrl,
+): Promise<TestServer> {
   const folder = mkdtempSync(join(tmpdir(), 'sweepbook-server-'));
   const database = await openTestDatabase();
   const config = readConfig({
     SWEEPBOOK_HOME: join(folder, 'home'),
     SWEEPBOOK_PORT: '0',
-    DATABASE_URL: database.url,
+    DATABASE_URL: through(database.url),
     SWEEPBOOK_RETRY_BASE_MS: '50',
     SWEEPBOOK_LEASE_SECONDS: '3',
     SWEEPBOOK_SHUTDOWN_SECONDS: '5',
