@@ -62,6 +62,13 @@ export const limitsOfRequests = {
       'lines of one page, in lists that allow so many',
       '`BAD_USER_INPUT`',
     ),
+    schemaMilliseconds: limit(
+      30_000,
+      'milliseconds',
+      [1, 600_000],
+      'for what `__schema` and `__type` answer to be found out, in a thread',
+      '`UNAVAILABLE`',
+    ),
   },
   'Rates (0 = none)': {
     rate: limit(

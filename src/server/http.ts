@@ -64,7 +64,7 @@ export async function serveHttp(means: Means, options: HttpOptions): Promise<Run
   const { log, limits } = options;
   const schema = audited(wellFormed(guarded(makeSchema())));
   const complexity = new Complexity(schema, limits);
-  const schemaAnswers = new SchemaAnswers(schema);
+  const schemaAnswers = new SchemaAnswers(schema, limits);
   const apollo = makeApollo({ ...options, schema, complexity, schemaAnswers });
   await apollo.start();
   const callers: Callers = new WeakMap();

@@ -10,6 +10,7 @@ import {
 } from 'graphql';
 import { Piscina } from 'piscina';
 import { SweepbookError } from '../errors.ts';
+import { defaultLimits, limitFacts, type Limits } from '../limits.ts';
 import { threadFile } from '../threads.ts';
 import { Lanes } from './lanes.ts';
 import type { SchemaTask } from './schema-answers.thread.ts';
@@ -34,14 +35,12 @@ interface Kept {
 
 /** So many different questions are remembered; tools ask the same few. */
 const mostKept = 16;
-const mostSeconds = 30;
 
 /**
  * Answers to questions for the schema and nothing else, found out once and in a thread of its own: nothing else takes so
  * long at one go, and they are the same for all who may ask.
  */
 export class SchemaAnswers {
-  private readonly schema: GraphQLSchema;
   private thread: Piscina<SchemaTask, string> | undefined;
   /** Who asks many different things waits for the one before, and nobody else does. */
   private readonly lanes = new Lanes(1);
@@ -49,9 +48,10 @@ export class SchemaAnswers {
   private readonly kept = new Map<string, Kept>();
   private readonly texts = new WeakMap<object, string>();
 
-  constructor(schema: GraphQLSchema) {
-    this.schema = schema;
-  }
+  constructor(
+    private readonly schema: GraphQLSchema,
+    private readonly limits: Limits = defaultLimits,
+  ) {}
 
   /**
    * What is asked by whom (key of the payer); undefined: it asks for something else, too, or has variables. The document
@@ -113,11 +113,12 @@ export class SchemaAnswers {
       // Else it lets its garbage lie: a hundred megabytes of it.
       resourceLimits: { maxOldGenerationSizeMb: 96, maxYoungGenerationSizeMb: 4 },
     });
-    const signal = AbortSignal.timeout(mostSeconds * 1000);
+    const signal = AbortSignal.timeout(this.limits.schemaMilliseconds);
     const text = await this.thread.run(task, { signal }).catch((error: unknown) => {
       if (!signal.aborted) throw error;
       const why = 'the schema cannot be told right now: try again in a moment';
-      throw new SweepbookError('UNAVAILABLE', why, {}, { cause: error });
+      const facts = limitFacts('schemaMilliseconds', this.limits);
+      throw new SweepbookError('UNAVAILABLE', why, facts, { cause: error });
     });
     const data = {};
     this.texts.set(data, text);

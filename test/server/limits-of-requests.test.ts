@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { setTimeout as pause } from 'node:timers/promises';
+import { getIntrospectionQuery } from 'graphql';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { LimitName } from '../../src/limits.ts';
 import { limitsOfRequests } from '../../src/limits-of-requests.ts';
@@ -20,6 +21,7 @@ import {
   times,
   type Asker,
   type Entry,
+  type ShapedLimit,
   type Told,
 } from '../support/limits.ts';
 import type { TestServer } from '../support/server.ts';
@@ -37,30 +39,44 @@ const {
 test('all groups of limits are looked at here', () => expect(others).toEqual({}));
 describe('documents and operations', () => {
   let server: TestServer;
+  let hasty: TestServer;
   beforeAll(async () => {
     const figures = Object.entries(shapes).map(([name, { most }]) => [name, most]);
     server = await serverWith({ ...Object.fromEntries(figures), anonymousRate: 0 });
+    hasty = await serverWith({ schemaMilliseconds: 1 });
   });
-  afterAll(() => server.close());
+  afterAll(() => Promise.all([server.close(), hasty.close()]));
 
-  const names = [
-    ...Object.keys(ofDocuments),
-    ...Object.keys(ofOperations),
-  ] as (keyof typeof shapes)[];
   const roads = { HTTP: overHttp, WebSocket: overWebSocket };
+  type Name = keyof typeof ofDocuments | keyof typeof ofOperations;
+  type Ask = typeof overHttp;
+  async function showShape(name: ShapedLimit, ask: Ask): Promise<void> {
+    const { most, query, ...more } = shapes[name];
+    const fitting = await ask(server, { query: query(most), ...more });
+    expect([fitting.code, fitting.facts]).toEqual(['data', {}]);
+    const refused = await ask(server, { query: query(most + 1), ...more });
+    const code = name === 'pageSize' ? 'BAD_USER_INPUT' : 'QUERY_TOO_COMPLEX';
+    expect(refused).toMatchObject({ code, facts: factsOf(name, most) });
+    // A page too long is told by its field, as GraphQL has it; a WebSocket has no status.
+    expect([0, name === 'pageSize' ? 200 : 400]).toContain(refused.status);
+  }
+  const shaped = Object.keys(shapes) as ShapedLimit[];
+  const entries = {
+    ...(Object.fromEntries(
+      shaped.map((name) => [name, (ask: Ask) => showShape(name, ask)]),
+    ) as Record<ShapedLimit, (ask: Ask) => Promise<void>>),
+    async schemaMilliseconds(ask: Ask) {
+      const fitting = await ask(server, { query: '{ __schema { queryType { name } } }' });
+      expect(fitting.code).toBe('data');
+      const facts = factsOf('schemaMilliseconds', 1);
+      const refused = await ask(hasty, { query: getIntrospectionQuery() });
+      expect(refused).toMatchObject({ code: 'UNAVAILABLE', facts });
+    },
+  };
 
-  describe.each(Object.entries(roads))('over %s', (road, ask) => {
-    test.each(names)('%s', (name) =>
-      show(name, async () => {
-        const { most, query, ...more } = shapes[name];
-        const fitting = await ask(server, { query: query(most), ...more });
-        expect([fitting.code, fitting.facts]).toEqual(['data', {}]);
-        const refused = await ask(server, { query: query(most + 1), ...more });
-        const code = name === 'pageSize' ? 'BAD_USER_INPUT' : 'QUERY_TOO_COMPLEX';
-        expect(refused).toMatchObject({ code, facts: factsOf(name, most) });
-        // A page too long is told by its field, as GraphQL has it.
-        expect(refused.status).toBe(road === 'WebSocket' ? 0 : name === 'pageSize' ? 200 : 400);
-      }),
+  describe.each(Object.entries(roads))('over %s', (_road, ask) => {
+    test.each([...Object.keys(ofDocuments), ...Object.keys(ofOperations)] as Name[])('%s', (name) =>
+      show(name, entries[name] && (() => entries[name](ask))),
     );
   });
 });

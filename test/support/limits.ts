@@ -12,7 +12,10 @@ const {
   'One document (HTTP and WebSocket alike, before it is checked against the schema)': ofDocuments,
   'One operation (before any SQL)': ofOperations,
 } = limitsOfRequests;
-export type ShapedLimit = keyof typeof ofDocuments | keyof typeof ofOperations;
+/** Those that a document can be beyond. */
+export type ShapedLimit =
+  | keyof typeof ofDocuments
+  | Exclude<keyof typeof ofOperations, 'schemaMilliseconds'>;
 
 export type Figures = Partial<Record<LimitName, number>>;
 
