@@ -44,12 +44,13 @@ describe('connections', () => {
   let server: TestServer;
   let proxied: TestServer;
   beforeAll(async () => {
-    [server, proxied] = await Promise.all([
-      serverWith(figures, { SWEEPBOOK_TRUSTED_PROXIES: '' }),
-      serverWith(figures),
-    ]);
+    server = await serverWith(figures, { SWEEPBOOK_TRUSTED_PROXIES: '' });
+    proxied = await serverWith(figures);
   });
-  afterAll(() => Promise.all([server.close(), proxied.close()]));
+  afterAll(async () => {
+    await server.close();
+    await proxied.close();
+  });
 
   /** As many as may be, each answered; one more is not. */
   async function expectMost(on: TestServer, most: number): Promise<string> {
@@ -122,9 +123,13 @@ describe('WebSockets', () => {
   let server: TestServer;
   let slowServer: TestServer;
   beforeAll(async () => {
-    [server, slowServer] = await Promise.all([serverWith(figures), serverWith(slow)]);
+    server = await serverWith(figures);
+    slowServer = await serverWith(slow);
   });
-  afterAll(() => Promise.all([server.close(), slowServer.close()]));
+  afterAll(async () => {
+    await server.close();
+    await slowServer.close();
+  });
 
   const token = (principal: string, on = server) => on.tokenOf(principal, 'USER');
   const open = (asker: Asker = {}) => openSocket(server.address, asker.token, asker);
@@ -225,11 +230,14 @@ describe('WebSockets', () => {
       const socket = await open({ token: await token('ops') });
       const lock = await server.database.client();
       await lock.query('begin; lock table datasets in access exclusive mode');
-      for (let at = 0; at < 4; at++) socket.start('{ datasets { totalCount } }');
-      const refused = await onSocket(socket, { query: '{ viewer { name } }' });
-      const { facts } = rateLimitedBy('operationsPerSocket', 4);
-      expect(refused).toMatchObject({ code: 'RATE_LIMITED', facts });
-      await lock.query('rollback');
+      try {
+        for (let at = 0; at < 4; at++) socket.start('{ datasets { totalCount } }');
+        const refused = await onSocket(socket, { query: '{ viewer { name } }' });
+        const { facts } = rateLimitedBy('operationsPerSocket', 4);
+        expect(refused).toMatchObject({ code: 'RATE_LIMITED', facts });
+      } finally {
+        await lock.query('rollback');
+      }
       // Each of the others is answered, and ends.
       await arrive(socket, 8);
       expect(socket.messages.map(({ type }) => type).toSorted()).toEqual([
