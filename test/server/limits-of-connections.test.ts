@@ -343,9 +343,9 @@ describe('lists of files and manifests', () => {
   });
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  const list = (asker: Asker) =>
+  const list = (asker: Asker, of = server) =>
     new Promise<IncomingMessage>((resolve, reject) => {
-      const url = `${server.address}/export/datasets/large/files?format=jsonl`;
+      const url = `${of.address}/export/datasets/large/files?format=jsonl`;
       get(
         url,
         { headers: headersOf(asker), agent: false, highWaterMark: 1 } as object,
@@ -413,10 +413,18 @@ describe('lists of files and manifests', () => {
       held.write('{"a":');
       expect(await text(held)).toMatch(/^HTTP\/1\.1 400 /);
     },
-    exportStallSeconds: [
-      'test/server/readers.test.ts',
-      'is cut off when its reader takes less than the rate',
-    ],
+    async exportStallSeconds() {
+      const hasty = await serverWith({ exportStallSeconds: 1 });
+      try {
+        await makeLarge(hasty, 'large', 60_000);
+        const stalled = await list({}, hasty);
+        expect((await text(await list({}, hasty))).length).toBeGreaterThan(60_000);
+        await pause(4000);
+        await expect(text(stalled)).rejects.toThrow(/aborted/);
+      } finally {
+        await hasty.close();
+      }
+    },
     // The last one: the server is gone then.
     async exportGraceSeconds() {
       const stalled = await list({ from: '192.0.2.5' });
