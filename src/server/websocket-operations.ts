@@ -1,10 +1,12 @@
 import {
+  execute,
   getOperationAST,
   GraphQLError,
   OperationTypeNode,
   specifiedRules,
   validate,
   type ExecutionArgs,
+  type ExecutionResult,
 } from 'graphql';
 import type { SubscribePayload } from 'graphql-ws';
 import { WebSocket } from 'ws';
@@ -15,7 +17,9 @@ import { limitSetting, type LimitName, type Limits } from '../limits.ts';
 import type { Complexity } from './complexity.ts';
 import { readDocument } from './document.ts';
 import { asGraphQL, toGraphQL, type FaultLog } from './errors.ts';
+import { payerOf } from './gate.ts';
 import { demandIntrospection, hintsFor, type Introspection } from './introspection.ts';
+import type { SchemaAnswers } from './schema-answers.ts';
 
 export interface Preparing {
   readonly complexity: Complexity;
@@ -56,6 +60,24 @@ export function prepare(
       'websocket: preparation failed',
     );
     return [new GraphQLError('the operation cannot be prepared')];
+  }
+}
+
+/** When there is room for it, as over HTTP. */
+export async function executeInTurn(
+  args: ExecutionArgs,
+  answers: SchemaAnswers,
+): Promise<ExecutionResult> {
+  const { viewer, address, purse } = args.contextValue as Context;
+  let leave = () => {};
+  try {
+    leave = await purse.begin();
+    const answer = await answers.answerTo(args, payerOf(viewer, address).key);
+    return answer ? (JSON.parse(answer.text) as ExecutionResult) : await execute(args);
+  } catch (error) {
+    return { errors: [asGraphQL(error)] };
+  } finally {
+    setImmediate(leave);
   }
 }
 

@@ -1,6 +1,6 @@
 import type { IncomingMessage, Server } from 'node:http';
 import { randomUUID } from 'node:crypto';
-import { execute, type ExecutionResult, type GraphQLError } from 'graphql';
+import type { GraphQLError } from 'graphql';
 import {
   handleProtocols,
   makeServer,
@@ -19,7 +19,7 @@ import type { AddressOf } from './address.ts';
 import { tokenOf } from './authorization.ts';
 import type { Complexity } from './complexity.ts';
 import { Counts } from './connections.ts';
-import { asGraphQL, type FaultLog } from './errors.ts';
+import type { FaultLog } from './errors.ts';
 import { payerOf, rateLimited, Ticket, type Gate, type Payer } from './gate.ts';
 import type { Introspection } from './introspection.ts';
 import type { SocketCounts } from './metrics.ts';
@@ -28,6 +28,7 @@ import type { SchemaAnswers } from './schema-answers.ts';
 import { piecesOf, shortened, speak, WaitingBytes } from './websocket-connection.ts';
 import {
   ending,
+  executeInTurn,
   isEnding,
   isSubscription,
   prepare,
@@ -101,15 +102,7 @@ export function serveWebSockets(
       return greet(extra, connectionParams, subscriptions);
     },
     onDisconnect: ({ extra }) => void peers.delete(extra.socket),
-    execute(args) {
-      const { viewer, address } = args.contextValue as Context;
-      const answer = schemaAnswers.answerTo(args, payerOf(viewer, address).key);
-      const parsed = answer?.then(
-        ({ text }) => JSON.parse(text) as ExecutionResult,
-        (error: unknown) => ({ errors: [asGraphQL(error)] }),
-      );
-      return parsed ?? execute(args);
-    },
+    execute: (args) => executeInTurn(args, schemaAnswers),
     ...operationHooks({ ...options, complexity, means, peers }),
   });
   speakOnEach(sockets, spoken, peers, { ...options, limits });
@@ -173,6 +166,7 @@ function operationHooks(
         const { viewer, payer } = peer;
         const address = options.addressOf(extra.request);
         const ticket = new Ticket(options.gate, payer);
+        ticket.isGone = () => isEnding(extra.socket);
         const context = new Context(means, viewer, randomUUID(), address, ticket);
         const prepared = prepare(options, payload, context);
         if (!('document' in prepared)) return prepared;
