@@ -97,7 +97,7 @@ export function tooMany(limit: LimitName, limits: Limits, what: string): GraphQL
   return new GraphQLError(why, { extensions: { code: 'RATE_LIMITED', facts } });
 }
 
-export function tell(error: Error, requestId: string, log: FaultLog): GraphQLError {
+function tell(error: Error, requestId: string, log: FaultLog): GraphQLError {
   const found = asGraphQL(error);
   const told = toGraphQL(found, requestId, log);
   return new GraphQLError(told.message, {
@@ -107,7 +107,7 @@ export function tell(error: Error, requestId: string, log: FaultLog): GraphQLErr
   });
 }
 
-/** Why an operation was not begun. */
+/** Why an operation was not begun, or did not come to its end. */
 export const refusals = (
   errors: readonly GraphQLError[],
   { introspection, log }: Preparing,

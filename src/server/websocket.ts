@@ -33,7 +33,6 @@ import {
   isSubscription,
   prepare,
   refusals,
-  tell,
   tooMany,
 } from './websocket-operations.ts';
 import { acceptUpgrades, leaveUnread, SilentSockets } from './websocket-upgrades.ts';
@@ -146,7 +145,7 @@ type Hooks = ServerOptions<Record<string, unknown>, Extra>;
 function operationHooks(
   options: OperationOptions,
 ): Pick<Hooks, 'onSubscribe' | 'onNext' | 'onError' | 'onComplete'> {
-  const { complexity, means, peers, log } = options;
+  const { complexity, means, peers } = options;
   const { limits } = complexity;
   return {
     async onSubscribe({ extra }, id, payload) {
@@ -183,8 +182,8 @@ function operationHooks(
     },
     onNext(_context, _id, _payload, { contextValue }, result) {
       if (!result.errors) return;
-      const { requestId } = contextValue as Context;
-      return { ...result, errors: result.errors.map((error) => tell(error, requestId, log)) };
+      const { viewer, requestId } = contextValue as Context;
+      return { ...result, errors: refusals(result.errors, options, viewer, requestId) };
     },
     onError: ({ extra }, _id, _payload, errors) =>
       refusals(errors, options, peers.get(extra.socket)?.viewer, randomUUID()),
