@@ -19,6 +19,7 @@ const floods: readonly { kind: string; count: number; withToken?: boolean }[] = 
   { kind: 'loris', count: 1000 },
   { kind: 'deaf-readers', count: 100 },
   { kind: 'curious', count: 200 },
+  { kind: 'greedy', count: 100, withToken: true },
   { kind: 'hammer', count: 20_000 },
   { kind: 'wrong-tokens', count: 5000 },
 ];

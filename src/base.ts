@@ -15,6 +15,7 @@ import {
   refuseOldServer,
 } from './database/migrate.ts';
 import { openDatabase, type Db } from './database/orm.ts';
+import { reaching } from './database/reach.ts';
 import { messageOf, SweepbookError } from './errors.ts';
 import { readForeign, type Foreign } from './storage/import-sources.ts';
 import { loadDrivers, OpenStores } from './storage/open.ts';
@@ -79,7 +80,7 @@ export interface Base extends Foreign {
 
 /** Migrates where that is allowed, and refuses what this program does not know. */
 async function bringUpToDate(db: Db, url: string, may: boolean, log: Logger): Promise<void> {
-  await refuseOldServer(db);
+  await reaching(url, () => refuseOldServer(db));
   let state = await migrationState(db);
   if (state.pending.length > 0 && may) {
     const applied = await migrate(url);

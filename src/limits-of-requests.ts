@@ -93,6 +93,13 @@ export const limitsOfRequests = {
       'points of such an address at once, after a pause',
       rateLimited,
     ),
+    pointsAtOnce: limit(
+      6,
+      '',
+      some,
+      'points of the operations of a principal, or an address without a token, that are worked on at once, over HTTP and on WebSockets: what has more is worked on alone',
+      'the others of his wait',
+    ),
     pointFields: limit(
       1000,
       '',

@@ -109,7 +109,7 @@ export class Identity {
     const { generation } = keys;
     try {
       const issuer = issuerOf(this.file?.issuers ?? new Map(), token);
-      await readJwt(issuer, keys, token);
+      await readJwt(issuer, keys.asKnown, token);
       this.generations.set(viewer, generation);
       return undefined;
     } catch (error) {

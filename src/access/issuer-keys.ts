@@ -25,6 +25,9 @@ interface Known {
   readonly at: number;
 }
 
+/** What finds the key that a token is signed with. */
+export type KeySource = Pick<IssuerKeys, 'find'>;
+
 /** The public keys of one issuer: fetched when they are first needed, and again when they are old or one is missing. */
 export class IssuerKeys {
   /** Counts up when there are other keys than before. */
@@ -57,6 +60,14 @@ export class IssuerKeys {
       return (this.known ?? known).find(header, token);
     }
   }
+
+  /** Among the keys that are known, whatever the issuer would say by now. */
+  readonly asKnown: KeySource = {
+    find: async (header, token) => {
+      if (!this.known) throw this.unavailable();
+      return this.known.find(header, token);
+    },
+  };
 
   /**
    * Asks for the keys if they are old; those that are known stay when nobody answers. Who has some does not wait for an

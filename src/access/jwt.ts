@@ -8,7 +8,7 @@ import {
   type JWTVerifyOptions,
 } from 'jose';
 import { shown, SweepbookError } from '../errors.ts';
-import type { IssuerKeys } from './issuer-keys.ts';
+import type { KeySource } from './issuer-keys.ts';
 import type { Issuer } from './issuers-file.ts';
 import { unknownViewer } from './audit-trail.ts';
 import { KnownRefusal, type Credential, type Role, type RoleSites } from './policy.ts';
@@ -69,7 +69,7 @@ function refusedOf({ issuer }: Issuer, { sub: subject, jti }: JWTPayload, why: s
 }
 
 /** Checks a token of this issuer by the rules of its profile. UNAUTHENTICATED, or UNAVAILABLE without its keys. */
-export async function readJwt(issuer: Issuer, keys: IssuerKeys, text: string): Promise<Claims> {
+export async function readJwt(issuer: Issuer, keys: KeySource, text: string): Promise<Claims> {
   const { profile, skewSeconds } = issuer;
   const { kid, typ = 'JWT' } = headerOf(text);
   if (profile === 'wlcg' && (typeof kid !== 'string' || kid === '')) {
@@ -116,7 +116,7 @@ function headerOf(text: string): { readonly kid?: unknown; readonly typ?: unknow
   }
 }
 
-async function verified(issuer: Issuer, keys: IssuerKeys, text: string): Promise<JWTPayload> {
+async function verified(issuer: Issuer, keys: KeySource, text: string): Promise<JWTPayload> {
   const { profile, audience, algorithms, skewSeconds } = issuer;
   const any = issuer.anyAudience && profile !== 'oidc' ? [anyAudience[profile]] : [];
   const always = ['sub', 'exp', 'iss', 'aud'];

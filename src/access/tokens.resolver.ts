@@ -96,14 +96,20 @@ export class TokenResolver {
   }
 
   @Mutation(() => RevokeTokenPayload, {
-    description: 'Ends a token at once, also on open subscriptions. NOT_FOUND.',
+    description:
+      'Ends a token at once, also on open subscriptions; what came of it by rotation, if that is wanted. NOT_FOUND.',
   })
   async revokeToken(
     @Ctx() { db, viewer }: Context,
     @Arg('prefix', () => String, { description: 'Its prefix, as the list shows it.' })
     prefix: string,
-  ): Promise<{ details: TokenRow; changed: boolean }> {
-    const { row, changed } = await revokeToken(db, viewer, prefix);
-    return { details: row, changed };
+    @Arg('withSuccessors', () => Boolean, {
+      defaultValue: false,
+      description: 'What came of it by rotation, too: whoever had it may have rotated it.',
+    })
+    withSuccessors: boolean,
+  ): Promise<{ details: TokenRow; successors: TokenRow[]; changed: boolean }> {
+    const { row, ...rest } = await revokeToken(db, viewer, { prefix, withSuccessors });
+    return { details: row, ...rest };
   }
 }

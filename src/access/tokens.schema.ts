@@ -176,6 +176,12 @@ export class RevokeTokenPayload {
   @Field(() => TokenType, { description: 'What is kept of it.' })
   details!: TokenType;
 
-  @Field(() => Boolean, { description: 'false: it was revoked already.' })
+  @Field(() => [TokenType], {
+    description:
+      'What came of it by rotation and stood until now, at most 1,000, the first ones first; revoked, if that was wanted.',
+  })
+  successors!: TokenType[];
+
+  @Field(() => Boolean, { description: 'false: nothing was there to be revoked.' })
   changed!: boolean;
 }

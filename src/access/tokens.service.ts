@@ -122,23 +122,66 @@ export async function prefixesOf(db: Db, ids: readonly number[]): Promise<Map<nu
   return new Map(found.map(({ id, prefix }) => [id, prefix]));
 }
 
-/** Ends a token, by its prefix; already ended: changed is false. */
+export interface RevokeToken {
+  readonly prefix: string;
+  /** What came of it by rotation, too. */
+  readonly withSuccessors: boolean;
+}
+
+export interface Revoked {
+  readonly row: TokenRow;
+  /** What came of it by rotation, and of that, as far as it stood until now; the first ones first. */
+  readonly successors: TokenRow[];
+  /** Whether anything was ended. */
+  readonly changed: boolean;
+}
+
+/** More at once has nobody: each ends when the grace after its rotation is over. */
+const mostSuccessors = 1000;
+
+/** Ends a token, by its prefix, and if that is wanted what came of it. NOT_FOUND. */
 export async function revokeToken(
   db: Db,
   viewer: Viewer,
-  prefix: string,
-): Promise<{ row: TokenRow; changed: boolean }> {
+  { prefix, withSuccessors }: RevokeToken,
+): Promise<Revoked> {
   demand(viewer, 'manageTokens');
   return inTransaction(db, viewer, async (tx) => {
-    const row = await tx.findOne(TokenEntity, { prefix });
-    if (row === null) {
+    const [row, ...all] = await lockChain(tx, prefix);
+    if (row === undefined) {
       throw new SweepbookError('NOT_FOUND', `no token with the prefix ${prefix}`, { prefix });
     }
-    if (row.revokedAt) return { row, changed: false };
-    row.revokedAt = new Date();
+    const successors = all.filter((token) => endOf(token) === undefined).slice(0, mostSuccessors);
+    const ended = [row, ...(withSuccessors ? successors : [])].filter((token) => !token.revokedAt);
+    for (const token of ended) token.revokedAt = new Date();
     await tx.flush();
-    return { row, changed: true };
+    return { row, successors, changed: ended.length > 0 };
   });
+}
+
+/**
+ * A token and what came of it by rotation, held against further rotation: who rotates a token holds it, so that each of
+ * them is either seen here or finds its token ended.
+ */
+async function lockChain(tx: Db, prefix: string): Promise<TokenRow[]> {
+  const chain = sql<{ id: number }>`
+    with recursive chain (id) as (
+      select id from tokens where prefix = ${prefix}
+      union select next.id from tokens next join chain on next.replaces = chain.id
+    ) select id from chain`;
+  for (let known = 0; ;) {
+    const ids = (await rows(tx, chain)).map((found) => found.id);
+    if (ids.length === known) {
+      return tx.find(TokenEntity, { id: { $in: ids } }, { orderBy: { id: 'asc' }, refresh: true });
+    }
+    known = ids.length;
+    await rows(
+      tx,
+      sql<{
+        id: number;
+      }>`select id from tokens where id = any (${ids}::bigint[]) order by id for update`,
+    );
+  }
 }
 
 export interface RotateToken {

@@ -51,9 +51,15 @@ export interface Purse {
   pay(fields: number): void;
   /** For one that is refused because it is beyond its limits. */
   fine(): void;
+  /** Waits until it may begin, after it was paid for; what comes back is to be called when it has ended. */
+  begin(): Promise<() => void>;
 }
 
-export const free: Purse = { pay: () => undefined, fine: () => undefined };
+export const free: Purse = {
+  pay: () => undefined,
+  fine: () => undefined,
+  begin: async () => () => undefined,
+};
 
 type Batch<K, V> = (context: Context, keys: readonly K[]) => Promise<readonly V[]>;
 

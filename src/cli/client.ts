@@ -1,4 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
+import { certificateTrouble } from '../certificates.ts';
 import type { ClientSettings } from '../client-settings.ts';
 import { messageOf, systemCode } from '../errors.ts';
 import { CliError, exitCode, exitCodeOf, Interrupted, isTransient } from './exit-codes.ts';
@@ -173,6 +174,10 @@ export class Client {
     }
     const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
     const why = systemCode(cause) ?? messageOf(cause);
+    const trouble = certificateTrouble(why, 'NODE_EXTRA_CA_CERTS=/path/to/ca.pem');
+    if (trouble !== undefined) {
+      return new CliError(exitCode.failed, `the server at ${url} is not believed: ${trouble}`);
+    }
     return new CliError(
       exitCode.tryLater,
       `no server answers at ${url} (${why}): start one with "npm start", or give its address with --url`,

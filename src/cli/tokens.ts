@@ -31,10 +31,12 @@ export function addTokenCommands(program: Command): void {
     0,
   );
   runs<RotateOptions, [string | undefined]>(rotate, rotateToken);
-  runs<object, [string]>(
-    addVerb(noun, 'revoke <prefix>', 'take a token back, at once'),
-    revokeToken,
+  const revoke = addVerb(noun, 'revoke <prefix>', 'take a token back, at once').option(
+    '--with-successors',
+    'and what came of it by rotation: whoever had it may have rotated it',
+    false,
   );
+  runs<RevokeOptions, [string]>(revoke, revokeToken);
 }
 
 interface CreateOptions {
@@ -146,21 +148,36 @@ async function listTokens({ client, output }: Context): Promise<void> {
   ]);
 }
 
-const revokeQuery = `mutation RevokeToken($prefix: String!) {
-  revokeToken(prefix: $prefix) { changed details { ${tokenFields} } }
+interface RevokeOptions {
+  readonly withSuccessors: boolean;
+}
+
+const revokeQuery = `mutation RevokeToken($prefix: String!, $withSuccessors: Boolean!) {
+  revokeToken(prefix: $prefix, withSuccessors: $withSuccessors) {
+    changed details { ${tokenFields} } successors { ${tokenFields} }
+  }
 }`;
 
 async function revokeToken(
   { client, output }: Context,
-  _options: object,
+  { withSuccessors }: RevokeOptions,
   prefix: string,
 ): Promise<void> {
   const { revokeToken: revoked } = await client.call<{
-    revokeToken: { changed: boolean; details: TokenRow };
-  }>(revokeQuery, { prefix });
-  const { changed, details } = revoked;
+    revokeToken: {
+      changed: boolean;
+      details: TokenRow;
+      successors: readonly TokenRow[];
+    };
+  }>(revokeQuery, { prefix, withSuccessors });
+  const { changed, details, successors } = revoked;
+  const names = successors.map((token) => token.prefix).join(', ');
+  const isAll = withSuccessors && successors.length > 0;
   await output.result(
     revoked,
-    `token ${details.prefix} of ${details.principal} is ${changed ? '' : 'already '}revoked`,
+    `token ${details.prefix} of ${details.principal} is ${changed ? '' : 'already '}revoked` +
+      (isAll ? `, and so is what came of it: ${names}` : ''),
   );
+  if (output.json || withSuccessors || successors.length === 0) return;
+  complain(`what came of it by rotation still stands: ${names}; --with-successors ends that, too`);
 }

@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { SweepbookError } from '../errors.ts';
 import { migrationFiles, openDatabase, type Db } from './orm.ts';
+import { reaching } from './reach.ts';
 import { rows, sql } from './sql.ts';
 import { postgresCode } from './transaction.ts';
 
@@ -44,15 +45,18 @@ const migrationLock = 5_339_467_013;
  * A database newer than the program is refused (UNAVAILABLE).
  */
 export async function migrate(url: string): Promise<string[]> {
-  const holder = new pg.Client({ connectionString: url, application_name: 'sweepbook-migrate' });
-  await holder.connect();
+  const holder = await reaching(url, async () => {
+    const client = new pg.Client({ connectionString: url, application_name: 'sweepbook-migrate' });
+    await client.connect();
+    return client;
+  });
   const orm = await openDatabase({ url, poolSize: 2, applicationName: 'sweepbook-migrate' });
   try {
     await refuseOldServer(orm.em);
     await holder.query('select pg_advisory_lock($1)', [migrationLock]);
     const state = await migrationState(orm.em);
     refuseNewerDatabase(state);
-    if (state.pending.length > 0) await orm.migrator.up();
+    if (state.pending.length > 0) await reaching(url, () => orm.migrator.up());
     return state.pending;
   } finally {
     await orm.close();

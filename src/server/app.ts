@@ -111,6 +111,7 @@ function admitRequests(
         means.identity.authenticate(token, address),
       );
       callers.set(request, caller);
+      caller.ticket.isGone = () => reply.raw.destroyed;
       if (caller.viewer === anonymous) demandSmall(request, limits);
       const place = inFlight.enter(caller.ticket.payer, bodyBytesOf(request, limits));
       places.set(request, place);

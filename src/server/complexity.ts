@@ -4,7 +4,7 @@ import { getComplexity } from 'graphql-query-complexity/cjs';
 import { badInput, SweepbookError } from '../errors.ts';
 import { limitFacts, type Limits } from '../limits.ts';
 import { tooComplex } from './document.ts';
-import { SchemaSize } from './schema-size.ts';
+import { SchemaParts, SchemaSize } from './schema-size.ts';
 
 /** Names of the variables that decide how much comes back: those of page sizes, of directives and of `__type`. */
 function decidingVariables(document: DocumentNode): string[] {
@@ -38,11 +38,14 @@ export interface Asked {
 /** Counts how much may come back, before anything is asked. */
 export class Complexity {
   private readonly measured = new WeakMap<DocumentNode, Measured>();
+  private readonly parts: SchemaParts;
 
   constructor(
     readonly schema: GraphQLSchema,
     readonly limits: Limits,
-  ) {}
+  ) {
+    this.parts = new SchemaParts(schema);
+  }
 
   /**
    * Fields that may come back; throws QUERY_TOO_COMPLEX. Needs a valid document. What was allowed once is not counted
@@ -65,7 +68,7 @@ export class Complexity {
 
   private count({ document, variables, operationName }: Asked): number {
     const { schema, limits } = this;
-    const schemaSize = new SchemaSize(schema, document, limits.complexity);
+    const schemaSize = new SchemaSize(this.parts, document, limits.complexity);
     let longest = 0;
     let found: number;
     try {

@@ -100,10 +100,9 @@ export class FastReads {
       const given = this.given(prepared, asked);
       if (!given) return undefined;
       purse.pay(given.fields);
-      const data = await this.pool.text(
-        this.statement(prepared, given.values, viewer),
-        given.values,
-      );
+      const statement = this.statement(prepared, given.values, viewer);
+      const leave = await purse.begin();
+      const data = await this.pool.text(statement, given.values).finally(leave);
       if (data === null || data.includes(notReadable)) return undefined;
       return `{"data":${data}}\n`;
     } catch (error) {

@@ -39,6 +39,8 @@ export const payerOf = (viewer: Viewer, address: string | undefined): Payer => {
 /** A request, or an operation on a WebSocket, that is being paid for as it becomes known what it costs. */
 export class Ticket implements Purse {
   private paid = 0;
+  /** Whether nobody waits for the answer any more. */
+  isGone = (): boolean => false;
 
   constructor(
     private readonly gate: Gate,
@@ -57,6 +59,19 @@ export class Ticket implements Purse {
   fine(): void {
     this.gate.fine(this.payer);
   }
+
+  /**
+   * Waits for room beside what else of this payer is being worked on, by points: of what is large, one at a time, so that
+   * the event loop and the database have time for others in between. UNAVAILABLE when nobody waits for it any more.
+   */
+  async begin(): Promise<() => void> {
+    const leave = await this.gate.underWay.enter(this.payer.key, this.paid);
+    if (this.isGone()) {
+      leave();
+      throw new SweepbookError('UNAVAILABLE', 'nobody waits for the answer any more');
+    }
+    return leave;
+  }
 }
 
 const mostRemembered = 10_000;
@@ -72,11 +87,14 @@ export class Gate {
   private readonly known: Buckets;
   private readonly strangers: Buckets;
   private readonly wrongTokens: Buckets;
+  /** By payer: operations, by their points. */
+  readonly underWay: Lanes;
   private readonly lookups = new Lanes(mostLookups);
   /** By digests of tokens: who they were found to be. */
   private readonly payers = new Map<string, Payer>();
 
   constructor(readonly limits: Limits) {
+    this.underWay = new Lanes(limits.pointsAtOnce);
     this.known = new Buckets(limits.rate, limits.burst);
     this.strangers = new Buckets(limits.anonymousRate, limits.anonymousBurst);
     this.wrongTokens = new Buckets(limits.wrongTokenRate, limits.wrongTokenBurst);

@@ -100,6 +100,7 @@ export function makeApollo({
   const contexts = new WeakMap<Error, Context>();
   const errorsAndLimits: ApolloServerPlugin<Context> = {
     async requestDidStart() {
+      let leave = () => {};
       return {
         async didResolveOperation({ document, request, operationName, contextValue }) {
           try {
@@ -107,6 +108,7 @@ export function makeApollo({
             const variables = request.variables ?? {};
             const asked = { document, variables, operationName: operationName ?? undefined };
             contextValue.purse.pay(complexity.demand(asked));
+            leave = await contextValue.purse.begin();
           } catch (error) {
             if (isTooComplex(error)) contextValue.purse.fine();
             throw asBadRequest(error);
@@ -118,6 +120,8 @@ export function makeApollo({
           for (const error of errors) contexts.set(error, contextValue);
         },
         async willSendResponse({ request, response, contextValue }) {
+          // After the answer was written: others come before the next one.
+          setImmediate(leave);
           const isAsked = typeof request.query === 'string';
           if (isAsked && isRefusedDocument(response) && !takesResponseType(request.http?.headers)) {
             response.http.status = 200;

@@ -1,5 +1,6 @@
 import { GraphQLError, Kind, visit, type DocumentNode, type FieldNode } from 'graphql';
 import { anonymous, type AnyRole, type Viewer } from '../access/policy.ts';
+import { shown } from '../errors.ts';
 
 /** Which roles may ask what the schema is; undefined = everybody. */
 export type Introspection = readonly AnyRole[] | undefined;
@@ -30,27 +31,38 @@ export function demandIntrospection(
   document: DocumentNode,
 ): void {
   if (mayIntrospect(roles, viewer) || !asksForSchema(document)) return;
-  const isAnonymous = viewer.roles.includes('ANONYMOUS');
-  throw new GraphQLError(
-    `the schema is told to ${roles?.join(', ') || 'nobody'} here${isAnonymous ? ': send a token' : ''}`,
-    {
-      extensions: {
-        code: isAnonymous ? 'UNAUTHENTICATED' : 'FORBIDDEN',
-        facts: { action: 'introspection', allowed: roles },
-      },
+  throw new GraphQLError(`the schema is ${toldTo(roles, viewer)}`, {
+    extensions: {
+      code: isAnonymous(viewer) ? 'UNAUTHENTICATED' : 'FORBIDDEN',
+      facts: { action: 'introspection', allowed: roles },
     },
-  );
+  });
 }
 
-/** GraphQL helps who mistypes by names of the schema: not whom the schema is not told. */
+const isAnonymous = (viewer: Viewer) => viewer.roles.includes('ANONYMOUS');
+
+const toldTo = (roles: Introspection, viewer: Viewer): string =>
+  `told to ${roles?.join(', ') || 'nobody'} here${isAnonymous(viewer) ? ': send a token' : ''}`;
+
+const ownWords = 60;
+
+/**
+ * Where a document or its variables do not fit the schema, GraphQL says by names of the schema what would: types, fields
+ * that are required, values of enums. Whom the schema is not told hears of his own words alone.
+ */
 export function hintsFor(
   roles: Introspection,
-  viewer: Viewer | undefined,
+  viewer: Viewer = anonymous,
   error: GraphQLError,
 ): GraphQLError {
-  if (mayIntrospect(roles, viewer ?? anonymous)) return error;
   const { nodes, source, positions, path, originalError, extensions } = error;
-  const message = error.message.replace(/ Did you mean .*$/s, '');
-  if (message === error.message) return error;
-  return new GraphQLError(message, { nodes, source, positions, path, originalError, extensions });
+  const isOfGraphQL = originalError === undefined || originalError instanceof GraphQLError;
+  const written = nodes?.[0]?.loc;
+  if (mayIntrospect(roles, viewer) || !isOfGraphQL || !written) return error;
+  const [line = ''] = written.source.body.slice(written.start, written.end).split('\n');
+  // Of a variable, where in its value.
+  const within = /^Variable ".* at "([\w.[\]]{1,200})"; /s.exec(error.message)?.[1];
+  const what = `${shown(line.slice(0, ownWords))}${within === undefined ? '' : `, at ${within},`}`;
+  const message = `${what} does not fit the schema, which is ${toldTo(roles, viewer)}`;
+  return new GraphQLError(message, { nodes, source, positions, path, extensions });
 }

@@ -1,6 +1,7 @@
 import {
   getNamedType,
   introspectionTypes,
+  isNamedType,
   isObjectType,
   Kind,
   type DocumentNode,
@@ -11,15 +12,74 @@ import {
   type SelectionSetNode,
 } from 'graphql';
 
-type Source = object;
-
 const typesByName = new Map(introspectionTypes.map((type) => [type.name, type]));
 const objectType = (name: string): GraphQLObjectType | undefined => {
   const type = typesByName.get(name);
   return isObjectType(type) ? type : undefined;
 };
 
-const isSource = (value: unknown): value is Source => typeof value === 'object' && value !== null;
+const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;
+
+/** A part of a schema, as it tells of itself. */
+interface Part {
+  readonly source: object;
+  /** Named, and reached from many places. */
+  readonly isType: boolean;
+  /** By the place of the field that leads there, when it was asked for once. */
+  readonly below: (readonly Part[] | undefined)[];
+}
+
+/** A field of the introspection that leads to parts. */
+interface Way {
+  readonly typeName: string;
+  readonly place: number;
+  readonly partsOf: (source: object) => readonly Part[];
+}
+
+/** The parts of a schema, each found once: it never changes, and is asked in ever new words. */
+export class SchemaParts {
+  private readonly ways = new Map<string, Way>();
+  private readonly parts = new Map<object, Part>();
+
+  constructor(readonly schema: GraphQLSchema) {}
+
+  partOf(source: object): Part {
+    const known = this.parts.get(source);
+    if (known) return known;
+    const part: Part = { source, isType: isNamedType(source), below: [] };
+    this.parts.set(source, part);
+    return part;
+  }
+
+  /** undefined: it leads to a value, or is no field. */
+  way(typeName: string, fieldName: string): Way | undefined {
+    const key = `${typeName}.${fieldName}`;
+    const known = this.ways.get(key);
+    if (known) return known;
+    const field = objectType(typeName)?.getFields()[fieldName];
+    if (!field?.resolve || !isObjectType(getNamedType(field.type))) return undefined;
+    const { resolve, type } = field;
+    const info = { schema: this.schema } as GraphQLResolveInfo;
+    const partsOf = (source: object) => {
+      const value: unknown = resolve(source, { includeDeprecated: true }, undefined, info);
+      const all: readonly unknown[] = Array.isArray(value) ? value : [value];
+      return all.filter(isObject).map((found) => this.partOf(found));
+    };
+    const way = { typeName: getNamedType(type).name, place: this.ways.size, partsOf };
+    this.ways.set(key, way);
+    return way;
+  }
+}
+
+/** What is asked of one part, wherever that stands. */
+interface Shape {
+  /** Fields of the part itself. */
+  own: number;
+  readonly inner: Shape[];
+  readonly below: { readonly way: Way; readonly shape: Shape }[];
+  /** Of types: what else there is stands in one place. */
+  readonly sizes: Map<Part, number>;
+}
 
 /**
  * How many fields the schema answers when it is asked about itself: counted along the schema, each part of it once for
@@ -27,10 +87,10 @@ const isSource = (value: unknown): value is Source => typeof value === 'object' 
  */
 export class SchemaSize {
   private readonly fragments: ReadonlyMap<string, SelectionSetNode>;
-  private readonly known = new Map<SelectionSetNode, Map<Source, number>>();
+  private readonly shapes = new Map<SelectionSetNode, Shape>();
 
   constructor(
-    private readonly schema: GraphQLSchema,
+    private readonly parts: SchemaParts,
     document: DocumentNode,
     /** Beyond it nothing is counted any more. */
     private readonly most: number,
@@ -42,42 +102,51 @@ export class SchemaSize {
   /** Of `__schema`, or of `__type` with this name; more than `most` = too much. */
   of({ name, selectionSet }: FieldNode, typeName: unknown): number {
     if (!selectionSet) return 1;
-    if (name.value === '__schema') return 1 + this.size(selectionSet, '__Schema', this.schema);
-    const type = typeof typeName === 'string' ? this.schema.getType(typeName) : undefined;
-    return type ? 1 + this.size(selectionSet, '__Type', type) : 1;
+    const { schema } = this.parts;
+    const isAll = name.value === '__schema';
+    const type = typeof typeName === 'string' ? schema.getType(typeName) : undefined;
+    const source = isAll ? schema : type;
+    if (!source) return 1;
+    const shape = this.shape(selectionSet, isAll ? '__Schema' : '__Type');
+    return 1 + this.size(shape, this.parts.partOf(source));
   }
 
-  private size(selectionSet: SelectionSetNode, typeName: string, source: Source): number {
-    const bySource = this.known.get(selectionSet) ?? new Map<Source, number>();
-    this.known.set(selectionSet, bySource);
-    const known = bySource.get(source);
-    if (known !== undefined) return known;
-    let sum = 0;
+  private shape(selectionSet: SelectionSetNode, typeName: string): Shape {
+    const known = this.shapes.get(selectionSet);
+    if (known) return known;
+    const shape: Shape = { own: 0, inner: [], below: [], sizes: new Map() };
+    this.shapes.set(selectionSet, shape);
     for (const selection of selectionSet.selections) {
-      if (sum > this.most) break;
       if (selection.kind === Kind.FIELD) {
-        sum += 1 + this.sizeBelow(selection, typeName, source);
+        shape.own++;
+        const way = selection.selectionSet && this.parts.way(typeName, selection.name.value);
+        if (!selection.selectionSet || !way) continue;
+        shape.below.push({ way, shape: this.shape(selection.selectionSet, way.typeName) });
       } else {
         const isSpread = selection.kind === Kind.FRAGMENT_SPREAD;
         const inner = isSpread ? this.fragments.get(selection.name.value) : selection.selectionSet;
-        if (inner) sum += this.size(inner, typeName, source);
+        if (inner) shape.inner.push(this.shape(inner, typeName));
       }
     }
-    bySource.set(source, sum);
-    return sum;
+    return shape;
   }
 
-  private sizeBelow({ name, selectionSet }: FieldNode, typeName: string, source: Source): number {
-    const field = objectType(typeName)?.getFields()[name.value];
-    if (!selectionSet || !field?.resolve) return 0;
-    const info = { schema: this.schema } as GraphQLResolveInfo;
-    const value: unknown = field.resolve(source, { includeDeprecated: true }, undefined, info);
-    const below = getNamedType(field.type).name;
-    let sum = 0;
-    for (const part of Array.isArray(value) ? value : [value]) {
+  private size({ own, inner, below, sizes }: Shape, part: Part): number {
+    if (inner.length === 0 && below.length === 0) return own;
+    const known = part.isType ? sizes.get(part) : undefined;
+    if (known !== undefined) return known;
+    let sum = own;
+    for (const shape of inner) {
       if (sum > this.most) break;
-      if (isSource(part)) sum += this.size(selectionSet, below, part);
+      sum += this.size(shape, part);
     }
+    for (const { way, shape } of below) {
+      for (const found of (part.below[way.place] ??= way.partsOf(part.source))) {
+        if (sum > this.most) break;
+        sum += this.size(shape, found);
+      }
+    }
+    if (part.isType) sizes.set(part, sum);
     return sum;
   }
 }

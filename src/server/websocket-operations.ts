@@ -1,10 +1,12 @@
 import {
+  execute,
   getOperationAST,
   GraphQLError,
   OperationTypeNode,
   specifiedRules,
   validate,
   type ExecutionArgs,
+  type ExecutionResult,
 } from 'graphql';
 import type { SubscribePayload } from 'graphql-ws';
 import { WebSocket } from 'ws';
@@ -15,7 +17,9 @@ import { limitFacts, type LimitName, type Limits } from '../limits.ts';
 import type { Complexity } from './complexity.ts';
 import { readDocument } from './document.ts';
 import { asGraphQL, toGraphQL, type FaultLog } from './errors.ts';
+import { payerOf } from './gate.ts';
 import { demandIntrospection, hintsFor, type Introspection } from './introspection.ts';
+import type { SchemaAnswers } from './schema-answers.ts';
 
 export interface Preparing {
   readonly complexity: Complexity;
@@ -59,6 +63,24 @@ export function prepare(
   }
 }
 
+/** When there is room for it, as over HTTP. */
+export async function executeInTurn(
+  args: ExecutionArgs,
+  answers: SchemaAnswers,
+): Promise<ExecutionResult> {
+  const { viewer, address, purse } = args.contextValue as Context;
+  let leave = () => {};
+  try {
+    leave = await purse.begin();
+    const answer = await answers.answerTo(args, payerOf(viewer, address).key);
+    return answer ? (JSON.parse(answer.text) as ExecutionResult) : await execute(args);
+  } catch (error) {
+    return { errors: [asGraphQL(error)] };
+  } finally {
+    setImmediate(leave);
+  }
+}
+
 /** Who is told to go may take his time with it, and is not served any more meanwhile. */
 export const isEnding = ({ readyState }: WebSocket) => readyState !== WebSocket.OPEN;
 export const ending = () => new GraphQLError('this connection is being closed');
@@ -75,7 +97,7 @@ export function tooMany(limit: LimitName, limits: Limits, what: string): GraphQL
   return new GraphQLError(why, { extensions: { code: 'RATE_LIMITED', facts } });
 }
 
-export function tell(error: Error, requestId: string, log: FaultLog): GraphQLError {
+function tell(error: Error, requestId: string, log: FaultLog): GraphQLError {
   const found = asGraphQL(error);
   const told = toGraphQL(found, requestId, log);
   return new GraphQLError(told.message, {
@@ -85,7 +107,7 @@ export function tell(error: Error, requestId: string, log: FaultLog): GraphQLErr
   });
 }
 
-/** Why an operation was not begun. */
+/** Why an operation was not begun, or did not come to its end. */
 export const refusals = (
   errors: readonly GraphQLError[],
   { introspection, log }: Preparing,

@@ -1,6 +1,6 @@
 import type { IncomingMessage, Server } from 'node:http';
 import { randomUUID } from 'node:crypto';
-import { execute, type ExecutionResult, type GraphQLError } from 'graphql';
+import type { GraphQLError } from 'graphql';
 import {
   handleProtocols,
   makeServer,
@@ -19,7 +19,7 @@ import type { AddressOf } from './address.ts';
 import { tokenOf } from './authorization.ts';
 import type { Complexity } from './complexity.ts';
 import { Counts } from './connections.ts';
-import { asGraphQL, type FaultLog } from './errors.ts';
+import type { FaultLog } from './errors.ts';
 import { payerOf, rateLimited, Ticket, type Gate, type Payer } from './gate.ts';
 import type { Introspection } from './introspection.ts';
 import type { SocketCounts } from './metrics.ts';
@@ -28,11 +28,11 @@ import type { SchemaAnswers } from './schema-answers.ts';
 import { closeCodes, piecesOf, shortened, speak, WaitingBytes } from './websocket-connection.ts';
 import {
   ending,
+  executeInTurn,
   isEnding,
   isSubscription,
   prepare,
   refusals,
-  tell,
   tooMany,
 } from './websocket-operations.ts';
 import { acceptUpgrades, leaveUnread, SilentSockets } from './websocket-upgrades.ts';
@@ -90,15 +90,7 @@ export function serveWebSockets(
       return greet(extra, connectionParams, subscriptions);
     },
     onDisconnect: ({ extra }) => void peers.delete(extra.socket),
-    execute(args) {
-      const { viewer, address } = args.contextValue as Context;
-      const answer = schemaAnswers.answerTo(args, payerOf(viewer, address).key);
-      const parsed = answer?.then(
-        ({ text }) => JSON.parse(text) as ExecutionResult,
-        (error: unknown) => ({ errors: [asGraphQL(error)] }),
-      );
-      return parsed ?? execute(args);
-    },
+    execute: (args) => executeInTurn(args, schemaAnswers),
     ...operationHooks({ ...options, complexity, means, peers }),
   });
   speakOnEach(sockets, spoken, peers, { ...options, limits, silent });
@@ -145,7 +137,7 @@ type Hooks = ServerOptions<Record<string, unknown>, Extra>;
 function operationHooks(
   options: OperationOptions,
 ): Pick<Hooks, 'onSubscribe' | 'onNext' | 'onError' | 'onComplete'> {
-  const { complexity, means, peers, log } = options;
+  const { complexity, means, peers } = options;
   const { limits } = complexity;
   return {
     async onSubscribe({ extra }, id, payload) {
@@ -165,6 +157,7 @@ function operationHooks(
         const { viewer, payer } = peer;
         const address = options.addressOf(extra.request);
         const ticket = new Ticket(options.gate, payer);
+        ticket.isGone = () => isEnding(extra.socket);
         const context = new Context(means, viewer, randomUUID(), address, ticket);
         const prepared = prepare(options, payload, context);
         if (!('document' in prepared)) return prepared;
@@ -181,8 +174,8 @@ function operationHooks(
     },
     onNext(_context, _id, _payload, { contextValue }, result) {
       if (!result.errors) return;
-      const { requestId } = contextValue as Context;
-      return { ...result, errors: result.errors.map((error) => tell(error, requestId, log)) };
+      const { viewer, requestId } = contextValue as Context;
+      return { ...result, errors: refusals(result.errors, options, viewer, requestId) };
     },
     onError: ({ extra }, _id, _payload, errors) =>
       refusals(errors, options, peers.get(extra.socket)?.viewer, randomUUID()),

@@ -197,38 +197,6 @@ test('what came before a proxy that is not trusted may be written by anybody', a
   expect(line?.['address']).toBe('203.0.113.5');
 });
 
-const schemaQueries = [
-  '{ __schema { queryType { name } } }',
-  '{ ...on Query { a: __type(name: "Run") { name } } }',
-];
-test.each(['http', 'websocket'] as const)(
-  'the schema is told to some roles only, over %s',
-  async (road) => {
-    const ask = async (query: string, token?: string) =>
-      road === 'http'
-        ? ((await (await post(token, query)).json()) as {
-            data?: object;
-            errors?: { message: string; extensions: { code: string } }[];
-          })
-        : overSocket(server.address, query, {}, token);
-    const user = await server.tokenOf('schemaless', 'USER');
-    const producer = await server.tokenOf('schemaful', 'PRODUCER');
-    for (const query of schemaQueries) {
-      expect((await ask(query)).errors?.[0]?.extensions.code).toBe('UNAUTHENTICATED');
-      expect((await ask(query, user)).errors?.[0]?.extensions.code).toBe('FORBIDDEN');
-      expect(await ask(query, producer)).toMatchObject({ data: expect.any(Object) });
-    }
-    const typo = '{ dataset(name: "x") { nam } }';
-    expect((await ask(typo, producer)).errors?.[0]?.message).toContain('Did you mean');
-    for (const token of [undefined, user]) {
-      expect((await ask(typo, token)).errors?.[0]?.message).toBe(
-        'Cannot query field "nam" on type "Dataset".',
-      );
-    }
-    expect(await ask('{ __typename }')).toMatchObject({ data: { __typename: 'Query' } });
-  },
-);
-
 test('without GraphiQL there is no page', async () => {
   for (const path of ['/', '/graphiql', '/graphiql/static/ruru.js']) {
     expect((await fetch(`${server.address}${path}`, { redirect: 'manual' })).status).toBe(404);

@@ -278,7 +278,10 @@ test('nobody waits for an issuer that does not answer but who needs its keys', a
   await until('it is asked', () => wlcg.hanging > 0);
   const prefix = revoked.split('_')[1];
   await server.operator.call(`mutation { revokeToken(prefix: "${prefix}") { changed } }`);
+  const asked = wlcg.asked.length;
   expect(await sockets[1]?.closed).toMatchObject({ code: 4403 });
+  // By then the question that hangs had not been given up, and asked anew.
+  expect([wlcg.hanging, wlcg.asked.length]).toEqual([1, asked]);
   wlcg.letGo();
   // It has just failed: its keys are known.
   await until('it is asked again', async () => {

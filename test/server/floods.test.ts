@@ -163,6 +163,11 @@ test('who asks for the schema again and again is answered, each time in his own 
   expect(answered + refused).toBe(count);
 });
 
+test('who asks for as much as he may, many times at once, is answered, and others meanwhile', async () => {
+  const count = size(200, 30);
+  expect(await flood('greedy', count, token)).toEqual({ '200 data': count });
+});
+
 test('who asks too much waits, and wrong tokens are looked up so often', async () => {
   // More than an address ever has.
   const count = size(32_000, 2200);

@@ -173,6 +173,30 @@ describe('rates', () => {
         query: '{ datasets(first: 10) { nodes { name kind } } }',
         cost: 4,
       }),
+    async pointsAtOnce() {
+      const own = await serverWith({ pointsAtOnce: 2 });
+      const lock = await own.database.client();
+      const anna = { token: await own.tokenOf('anna', 'USER') };
+      const code = async (asker: Asker, query = small) =>
+        (await overHttp(own, { query, ...asker })).code;
+      const held: Promise<string>[] = [];
+      const hold = () => held.push(code(anna, '{ datasets { totalCount } }'));
+      await lock.query('begin; lock table datasets in access exclusive mode');
+      try {
+        hold();
+        await pause(200);
+        expect(await code(anna)).toBe('data');
+        hold();
+        await pause(200);
+        held.push(code(anna));
+        expect(await code({ from: '192.0.2.8' })).toBe('data');
+        expect(await Promise.race([...held, pause(300, 'they wait')])).toBe('they wait');
+      } finally {
+        await lock.query('rollback');
+      }
+      expect(await Promise.all(held)).toEqual(['data', 'data', 'data']);
+      await own.close();
+    },
     async refusedPoints() {
       const asker = { token: await token('refused') };
       const bomb = `{ ${times(4, (at) => `a${at}: __typename`)} }`;

@@ -230,6 +230,23 @@ const curious: Kind = async (flood) => {
   agent.destroy();
 };
 
+/** The largest answers that may be, all at once, by the road that takes longest: few clients accept in these words. */
+const greedy: Kind = async (flood) => {
+  const agent = new Agent({ keepAlive: true });
+  const query = `{ files(first: 1000) { nodes { ${times(55, (at) => `a${at}: lfn`)} } } }`;
+  const body = JSON.stringify({ query });
+  const headers = {
+    accept: 'application/json;q=0.9',
+    'content-length': String(Buffer.byteLength(body)),
+  };
+  await together(flood.count, flood.count, async () => {
+    const asked = post(flood, headers, agent);
+    asked.end(body);
+    flood.note(await outcomeOf(asked));
+  });
+  agent.destroy();
+};
+
 /** Many small questions, as fast as they go. */
 const hammer: Kind = async (flood) => {
   const agent = new Agent({ keepAlive: true, maxSockets: 32 });
@@ -282,6 +299,7 @@ export const kinds: Readonly<Record<string, Kind>> = {
   loris,
   'deaf-readers': deafReaders,
   curious,
+  greedy,
   hammer,
   'wrong-tokens': wrongTokens,
 };
