@@ -2,6 +2,7 @@ import type { Db } from '../database/orm.ts';
 import { withRider, type Rider } from '../database/rider.ts';
 import { changedRows, rows, sql } from '../database/sql.ts';
 import { messageOf, SweepbookError } from '../errors.ts';
+import { visible } from '../text.ts';
 import type { Viewer } from './policy.ts';
 
 export type AuditKind = 'QUERY' | 'MUTATION' | 'SUBSCRIPTION' | 'REQUEST' | 'CONNECTION';
@@ -28,6 +29,15 @@ export const connectionOf = (viewer: Asked['viewer'], address: string | undefine
   address,
   kind: 'CONNECTION',
   field: 'connection_init',
+});
+
+const longestOrigin = 200;
+
+/** The same for a page of another origin, which comes no further; what is too long for an origin is not kept. */
+export const upgradeOf = (origin: string = '', address: string | undefined): Asked => ({
+  ...connectionOf(unknownViewer, address),
+  field: 'GET /graphql',
+  operation: origin.length <= longestOrigin ? visible(origin) : undefined,
 });
 
 export interface AuditTrailOptions {
