@@ -206,9 +206,8 @@ const flood = {
   field: '(many)',
 } as const;
 
-/** A text of a stranger, as a column takes it: one line that cannot be written keeps all others from it. */
-const short = (text: string | undefined, most: number) =>
-  text === undefined ? null : text.replaceAll('\0', ' ').slice(0, most).toWellFormed();
+/** As long as a column takes it. What cannot be written, NUL and half characters, no road brings here. */
+const short = (text: string | undefined, most: number) => text?.slice(0, most) ?? null;
 
 function columnsOf({ asked, code, at, times }: Waiting): object {
   const { viewer, requestId, address, kind, field, operation } = asked;
