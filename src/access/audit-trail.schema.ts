@@ -12,7 +12,7 @@ const TrailKind = enumType<Kind>('TrailKind', 'What somebody did.', {
   MUTATION: 'Called a field of Mutation.',
   SUBSCRIPTION: 'Followed a field of Subscription.',
   REQUEST: 'Asked for another route of the server, /export for one.',
-  CONNECTION: 'Opened a WebSocket.',
+  CONNECTION: 'Opened a WebSocket, or asked for one.',
 });
 
 const TrailOutcome = enumType<Outcome>('TrailOutcome', 'What became of it.', {
@@ -66,7 +66,8 @@ export class AuditEntry {
 
   @Field(() => String, {
     nullable: true,
-    description: 'What his client calls the operation; of other requests the path.',
+    description:
+      'What his client calls the operation; of other requests the path, of the WebSocket of another page its origin.',
   })
   operation!: string | null;
 

@@ -2,6 +2,7 @@ import type { Db } from '../database/orm.ts';
 import { withRider, type Rider } from '../database/rider.ts';
 import { changedRows, rows, sql } from '../database/sql.ts';
 import { messageOf, SweepbookError } from '../errors.ts';
+import { visible } from '../text.ts';
 import type { Viewer } from './policy.ts';
 
 export type AuditKind = 'QUERY' | 'MUTATION' | 'SUBSCRIPTION' | 'REQUEST' | 'CONNECTION';
@@ -28,6 +29,15 @@ export const connectionOf = (viewer: Asked['viewer'], address: string | undefine
   address,
   kind: 'CONNECTION',
   field: 'connection_init',
+});
+
+const longestOrigin = 200;
+
+/** The same for a page of another origin, which comes no further; what is too long for an origin is not kept. */
+export const upgradeOf = (origin: string = '', address: string | undefined): Asked => ({
+  ...connectionOf(unknownViewer, address),
+  field: 'GET /graphql',
+  operation: origin.length <= longestOrigin ? visible(origin) : undefined,
 });
 
 export interface AuditTrailOptions {
@@ -196,9 +206,8 @@ const flood = {
   field: '(many)',
 } as const;
 
-/** A text of a stranger, as a column takes it: one line that cannot be written keeps all others from it. */
-const short = (text: string | undefined, most: number) =>
-  text === undefined ? null : text.replaceAll('\0', ' ').slice(0, most).toWellFormed();
+/** As long as a column takes it. What cannot be written, NUL and half characters, no road brings here. */
+const short = (text: string | undefined, most: number) => text?.slice(0, most) ?? null;
 
 function columnsOf({ asked, code, at, times }: Waiting): object {
   const { viewer, requestId, address, kind, field, operation } = asked;

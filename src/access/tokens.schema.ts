@@ -178,7 +178,7 @@ export class RevokeTokenPayload {
 
   @Field(() => [TokenType], {
     description:
-      'What came of it by rotation and stood until now, at most 1,000, the first ones first; revoked, if that was wanted.',
+      'What came of it by rotation and stood until now, the first 1,000 of it; all of it is revoked, if that was wanted.',
   })
   successors!: TokenType[];
 

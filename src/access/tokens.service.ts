@@ -136,7 +136,7 @@ export interface Revoked {
   readonly changed: boolean;
 }
 
-/** More at once has nobody: each ends when the grace after its rotation is over. */
+/** So many are told; all are ended: a thief may rotate again and again while the grace lasts. */
 const mostSuccessors = 1000;
 
 /** Ends a token, by its prefix, and if that is wanted what came of it. NOT_FOUND. */
@@ -151,11 +151,11 @@ export async function revokeToken(
     if (row === undefined) {
       throw new SweepbookError('NOT_FOUND', `no token with the prefix ${prefix}`, { prefix });
     }
-    const successors = all.filter((token) => endOf(token) === undefined).slice(0, mostSuccessors);
+    const successors = all.filter((token) => endOf(token) === undefined);
     const ended = [row, ...(withSuccessors ? successors : [])].filter((token) => !token.revokedAt);
     for (const token of ended) token.revokedAt = new Date();
     await tx.flush();
-    return { row, successors, changed: ended.length > 0 };
+    return { row, successors: successors.slice(0, mostSuccessors), changed: ended.length > 0 };
   });
 }
 

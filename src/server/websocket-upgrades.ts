@@ -13,6 +13,8 @@ export interface UpgradeOptions {
   readonly addressOf: AddressOf;
   /** Pages of other origins that may connect. */
   readonly origins: readonly string[];
+  /** An upgrade for a page that may not connect. */
+  readonly onForeignPage: (request: IncomingMessage) => void;
   /** Too many messages on a WebSocket. */
   readonly onFlood: (socket: WebSocket) => void;
 }
@@ -58,7 +60,7 @@ export function acceptUpgrades(
   server: Server,
   sockets: WebSocketServer,
   silent: SilentSockets,
-  { limits, addressOf, origins, onFlood }: UpgradeOptions,
+  { limits, addressOf, origins, onForeignPage, onFlood }: UpgradeOptions,
 ): void {
   const refusal = (
     request: IncomingMessage,
@@ -69,6 +71,7 @@ export function acceptUpgrades(
       return ['404 Not Found', 'NOT_FOUND', 'WebSockets are at /graphql'];
     }
     if (isForeignPage(request, origins)) {
+      onForeignPage(request);
       const way = 'an operator names its origin in SWEEPBOOK_ORIGINS';
       return ['403 Forbidden', 'FORBIDDEN', `pages of this origin may not connect: ${way}`];
     }

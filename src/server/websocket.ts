@@ -9,7 +9,7 @@ import {
 } from 'graphql-ws';
 import type { Extra } from 'graphql-ws/use/ws';
 import { WebSocket, WebSocketServer } from 'ws';
-import { connectionOf, unknownViewer } from '../access/audit-trail.ts';
+import { connectionOf, unknownViewer, upgradeOf } from '../access/audit-trail.ts';
 import { expiryOf, type Standing } from '../access/identity.ts';
 import { anonymous, KnownRefusal, type Viewer } from '../access/policy.ts';
 import { Context, type Means } from '../api/context.ts';
@@ -79,7 +79,15 @@ export function serveWebSockets(
   const { schema, limits } = complexity;
   const sockets = new WebSocketServer({ noServer: true, handleProtocols, ...piecesOf(limits) });
   const silent = new SilentSockets();
-  acceptUpgrades(server, sockets, silent, { ...options, limits, onFlood: closeFlooding });
+  acceptUpgrades(server, sockets, silent, {
+    ...options,
+    limits,
+    onForeignPage(request) {
+      const asked = upgradeOf(request.headers.origin, options.addressOf(request));
+      means.trail.refused(asked, 'FORBIDDEN');
+    },
+    onFlood: closeFlooding,
+  });
   const peers = new Map<WebSocket, Peer>();
   const greet = greeter({ ...options, limits, means, peers });
   const spoken = makeServer<Record<string, unknown>, Extra>({

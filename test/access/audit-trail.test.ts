@@ -1,3 +1,4 @@
+import WebSocket from 'ws';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { clientOf, type TestClient } from '../support/client.ts';
 import { makeDataset, mutate, refusalOf } from '../support/scene.ts';
@@ -153,6 +154,51 @@ test('what is refused is there on every road, a flood of it as few lines', async
   for (const filter of expected) expect(await told(filter)).not.toEqual([]);
   const flood = await told({ field: 'stuck' });
   expect(flood.reduce((sum, line) => sum + line.times, 0)).toBe(20);
+  expect(flood.length).toBeLessThan(20);
+});
+
+/** The status that the upgrade for a page of this origin is answered by. */
+const upgradeFor = (origin: string, from: string) =>
+  new Promise<number | undefined>((resolve, reject) => {
+    const headers = { 'x-forwarded-for': from };
+    const url = `${server.address.replace('http', 'ws')}/graphql`;
+    const socket = new WebSocket(url, 'graphql-transport-ws', { origin, headers });
+    socket.on('unexpected-response', (request, { statusCode }) => {
+      request.destroy();
+      resolve(statusCode);
+    });
+    socket.on('open', () => reject(new Error('it was let in')));
+    socket.on('error', reject);
+  });
+
+test('a page of another origin that wants a WebSocket is there with its origin, a flood as few lines', async () => {
+  const page = 'https://evil.example.org';
+  expect(await upgradeFor(page, '203.0.113.20')).toBe(403);
+  expect(await told({ address: '203.0.113.20' })).toMatchObject([
+    {
+      principal: 'unknown',
+      kind: 'CONNECTION',
+      field: 'GET /graphql',
+      operation: page,
+      outcome: 'REFUSED',
+      code: 'FORBIDDEN',
+      times: 1,
+    },
+  ]);
+  // What no browser sends as an origin is shown as it can be, or not kept.
+  await upgradeFor('https://\x9bevil', '203.0.113.21');
+  await upgradeFor(`https://${'x'.repeat(5000)}`, '203.0.113.22');
+  expect(await told({ address: '203.0.113.21' })).toMatchObject([
+    { operation: 'https://\\x9bevil' },
+  ]);
+  expect(await told({ address: '203.0.113.22' })).toMatchObject([{ operation: null }]);
+  await Promise.all(
+    Array.from({ length: 40 }, (_, at) => upgradeFor(`https://evil-${at}.org`, '203.0.113.23')),
+  );
+  const flood = await until('all of them are counted', async () => {
+    const lines = await trail({ address: '203.0.113.23' });
+    return lines.reduce((sum, line) => sum + line.times, 0) === 40 && lines;
+  });
   expect(flood.length).toBeLessThan(20);
 });
 

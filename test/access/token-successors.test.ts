@@ -112,6 +112,19 @@ test('a rotation that is under way is waited for', async () => {
   ]);
 });
 
+test('more than are told are ended all the same', async () => {
+  const stolen = await server.tokenOf('busy', 'USER');
+  await server.database.sql(
+    `insert into tokens (prefix, secret_sha256, principal, roles, created_by, replaces)
+     select lpad(to_hex(n), 12, '0'), secret_sha256, principal, roles, created_by, id
+     from tokens, generate_series(1, 1003) n where prefix = $1`,
+    [prefixOf(stolen)],
+  );
+  expect((await revoke(stolen, true)).successors).toHaveLength(1000);
+  const standing = `select prefix from tokens where principal = 'busy' and revoked_at is null`;
+  expect(await server.database.sql(standing)).toEqual([]);
+});
+
 test('on the command line', async () => {
   const stolen = await server.tokenOf('anna', 'USER');
   const second = await rotate(stolen);

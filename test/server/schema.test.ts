@@ -54,7 +54,7 @@ test('every type, field, argument, input field and enum value says what it is', 
 
 /** Lists that are no connections, and why they cannot grow without bound. */
 const boundedLists: Record<string, string> = {
-  'RevokeTokenPayload.successors': 'the first 1,000 that stand; each ends after its rotation',
+  'RevokeTokenPayload.successors': 'the first 1,000 that stood',
   'BackupPolicy.stores': 'at most 8',
   'Query.backupPolicies': 'at most 50 in a store file',
   'Query.storeAudits': 'the last 50',

@@ -38,7 +38,7 @@ export class TestIssuer {
   private readonly server: Server;
   private readonly keys: Key[] = [];
   private made = 0;
-  private readonly held = new Set<ServerResponse>();
+  private readonly held = new Map<ServerResponse, string>();
 
   private constructor(server: Server) {
     this.server = server;
@@ -92,15 +92,21 @@ export class TestIssuer {
 
   /** Cuts off who waits. */
   letGo(): void {
-    for (const response of this.held) response.destroy();
+    for (const response of this.held.keys()) response.destroy();
   }
 
-  private answer(path: string, response: ServerResponse): void {
+  /** Answers who waits, be it with keys of before, and from now on everybody. */
+  answerHeld(keys = this.published()): void {
+    this.manner = 'well';
+    for (const [response, path] of this.held) this.answer(path, response, keys);
+  }
+
+  private answer(path: string, response: ServerResponse, keys = this.published()): void {
     const json = (body: object) =>
       void response.setHeader('content-type', 'application/json').end(JSON.stringify(body));
     if (this.manner === 'down') return void response.destroy();
     if (this.manner === 'hangs') {
-      this.held.add(response);
+      this.held.set(response, path);
       return void response.on('close', () => this.held.delete(response));
     }
     if (this.manner === 'page') return void response.end('<html>Please log in</html>');
@@ -116,10 +122,11 @@ export class TestIssuer {
       const jwks_uri = `${this.manner === 'plain address' ? 'http://127.1.elsewhere.example.org' : origin}/keys`;
       return json({ issuer, jwks_uri, padding });
     }
-    return json({ keys: this.published(), padding });
+    return json({ keys, padding });
   }
 
-  private published(): object {
+  /** Its keys, as it tells them. */
+  published(): object {
     const keys = this.keys.map(({ jwk }) => jwk);
     const [key] = keys;
     const instead: Partial<Record<Manner, object>> = {
