@@ -123,7 +123,8 @@ export function* shares<Place>(
   }
 }
 
-const isOfPart = (sum: number) => !isWhole || sum % part.of === part.at - 1;
+/** Whether what is numbered so is tried in this part: always, where it is not the whole that is tried. */
+export const isOfPart = (sum: number) => !isWhole || sum % part.of === part.at - 1;
 
 /** What no message, table or line of a log may hold as it is: it moves cursors, breaks lines, turns letters round. */
 export const unprintable =
