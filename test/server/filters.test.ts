@@ -334,6 +334,12 @@ describe('bad input is refused, and says what to do', () => {
       'BAD_USER_INPUT',
     ],
     [
+      'a time before the year 1, where it is UTC',
+      'files(filter: { createdAt: { gte: "0001-01-01T00:00:00+23:59" } })',
+      {},
+      'BAD_USER_INPUT',
+    ],
+    [
       'a million names',
       'files(filter: { lfn: { in: $names } })',
       { names: millions },
