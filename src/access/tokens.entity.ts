@@ -1,4 +1,5 @@
 import { defineEntity, p } from '@mikro-orm/core';
+import { TextArray } from '../database/text-array.ts';
 
 /** An API token, without itself: the prefix finds it, the hash proves it. */
 export const TokenEntity = defineEntity({
@@ -7,9 +8,9 @@ export const TokenEntity = defineEntity({
   properties: {
     id: p.integer().primary(),
     principal: p.string(),
-    roles: p.array(),
-    scopes: p.array().nullable(),
-    sites: p.array().nullable(),
+    roles: p.type(TextArray),
+    scopes: p.type(TextArray).nullable(),
+    sites: p.type(TextArray).nullable(),
     replaces: p.integer().nullable(),
     prefix: p.string().unique(),
     secretSha256: p.blob().fieldName('secret_sha256'),

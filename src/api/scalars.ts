@@ -8,18 +8,21 @@ export const Json: GraphQLScalarType = GraphQLJSON;
 
 const form = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)$/;
 
-/** The time that an RFC 3339 text means; undefined when it is none, or lacks its zone. */
+/**
+ * The time that an RFC 3339 text means; undefined when it is none, lacks its zone, or lies in UTC outside of the years
+ * 0001 to 9999: what both RFC 3339 and the database can write.
+ */
 export function timeOf(text: string): Date | undefined {
   const time = form.test(text) ? new Date(text) : undefined;
-  return time && !Number.isNaN(time.getTime()) ? time : undefined;
+  const year = time?.getUTCFullYear() ?? Number.NaN;
+  return year >= 1 && year <= 9999 ? time : undefined;
 }
 
 function parseTime(value: unknown): Date {
   const time = typeof value === 'string' ? timeOf(value) : undefined;
-  // Within four digits of a year, in UTC: what RFC 3339 can write. Year 0 is before all that is known.
-  if (time && time.getUTCFullYear() <= 9999) return time;
+  if (time) return time;
   throw new GraphQLError(
-    `${JSON.stringify(value)} is not a time: write it as 2026-01-31T12:00:00Z (RFC 3339, with the zone)`,
+    `${JSON.stringify(value)} is not a time: write it as 2026-01-31T12:00:00Z (RFC 3339, with the zone; years 0001 to 9999)`,
     { extensions: { code: 'BAD_USER_INPUT' } },
   );
 }

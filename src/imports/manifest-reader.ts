@@ -3,9 +3,11 @@ import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { timeOf } from '../api/scalars.ts';
 import { badInput, shown, SweepbookError } from '../errors.ts';
 import { packingOf } from '../formats/packed.ts';
 import { checkDescription } from '../files/files.rules.ts';
+import { demandOrder } from '../runs/runs.rules.ts';
 import {
   lineForms,
   manifestLimits,
@@ -174,9 +176,8 @@ class ManifestChecker {
       });
     }
     if (this.runs.size >= manifestLimits.runs) throw refuse(`at most ${manifestLimits.runs} runs`);
-    if (run.startedAt && run.endedAt && run.endedAt < run.startedAt) {
-      throw badInput('endedAt', run.endedAt, 'a run does not end before it starts');
-    }
+    // As times: with and without parts of a second, their texts are ordered otherwise.
+    demandOrder(timeOf(run.startedAt ?? '') ?? null, timeOf(run.endedAt ?? '') ?? null);
     this.runs.add(keyOf(run));
     this.lastRun = run;
     return run;

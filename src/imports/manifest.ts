@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { timeOf } from '../api/scalars.ts';
 import { isLine } from '../text.ts';
 
 /** What may be sent. A line of a merged file of ten thousand runs has half a megabyte. */
@@ -24,7 +25,9 @@ const prose = (most: number) =>
     .max(most)
     .refine((words) => words.isWellFormed() && !words.includes('\0'), 'well-formed text');
 const hex = (digits: number) => z.string().regex(new RegExp(`^[0-9a-f]{${digits}}$`));
-const time = z.iso.datetime();
+const time = z.iso
+  .datetime()
+  .refine((moment) => timeOf(moment) !== undefined, 'a time of the years 0001 to 9999');
 const source = z.enum(['DATA', 'SIMULATION']);
 const runNumber = z
   .int()

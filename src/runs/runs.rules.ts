@@ -41,6 +41,14 @@ const factNames = [
 
 export type RunRegistration = 'EXISTING' | 'UPDATED';
 
+/** A run does not end before it starts, whichever of the two is told first. */
+export function demandOrder(startedAt: Date | null, endedAt: Date | null): void {
+  if (startedAt && endedAt && endedAt < startedAt) {
+    const start = startedAt.toISOString();
+    throw badInput('endedAt', endedAt, `a run does not end before it starts, at ${start}`);
+  }
+}
+
 const asText = (fact: RunFacts[keyof RunFacts]) =>
   fact instanceof Date ? fact.toISOString() : JSON.stringify(fact);
 
@@ -66,6 +74,7 @@ export function registerAgain(number: number, known: RunFacts, told: RunFacts): 
       );
     }
   }
+  demandOrder(told.startedAt ?? known.startedAt, told.endedAt ?? known.endedAt);
   return filled ? 'UPDATED' : 'EXISTING';
 }
 

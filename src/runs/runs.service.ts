@@ -4,7 +4,13 @@ import type { Db } from '../database/orm.ts';
 import { changedRows, firstRow, rows, sql } from '../database/sql.ts';
 import { inTransaction } from '../database/transaction.ts';
 import { badInput, SweepbookError, type ErrorCode } from '../errors.ts';
-import { registerAgain, type RunFacts, type RunSource, type RunVerdict } from './runs.rules.ts';
+import {
+  demandOrder,
+  registerAgain,
+  type RunFacts,
+  type RunSource,
+  type RunVerdict,
+} from './runs.rules.ts';
 import { isLine } from '../text.ts';
 
 export const mostRunsPerCall = 10_000;
@@ -49,9 +55,7 @@ function checkForm(input: RegisterRun): void {
   if (!Number.isInteger(input.number) || input.number < 1) {
     throw badInput('number', input.number, 'a run number is a positive whole number');
   }
-  if (input.startedAt && input.endedAt && input.endedAt < input.startedAt) {
-    throw badInput('endedAt', input.endedAt, 'a run does not end before it starts');
-  }
+  demandOrder(input.startedAt ?? null, input.endedAt ?? null);
   if (input.eventCount != null && input.eventCount < 0) {
     throw badInput('eventCount', input.eventCount, 'a count is not negative');
   }

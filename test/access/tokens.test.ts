@@ -253,7 +253,13 @@ test('a token does what its scopes say and nothing else that its roles would all
 
 test('a token of one site tests the stores of no other', async () => {
   const check = 'mutation { checkMassStore { name } }';
-  const ours = await make({ principal: 'op', roles: ['OPERATOR'], sites: ['local', 'SLAC'] });
+  // NULL is a name like any other.
+  const sites = ['local', 'SLAC', 'NULL'];
+  const ours = await make({ principal: 'op', roles: ['OPERATOR'], sites });
+  const { tokens } = await server.operator.call<{ tokens: { sites: string[] | null }[] }>(
+    '{ tokens { sites } }',
+  );
+  expect(tokens.map((token) => token.sites)).toContainEqual(sites);
   expect(await clientOf(server.address, ours).raw(check)).not.toHaveProperty('errors');
   const theirs = clientOf(
     server.address,

@@ -47,6 +47,10 @@ export async function openStage(settings: Record<string, string> = {}): Promise<
     SWEEPBOOK_WORKER: 'false',
     SWEEPBOOK_WEBHOOKS: 'false',
     SWEEPBOOK_SHUTDOWN_SECONDS: '1',
+    // However fast they are asked, all of them are answered.
+    SWEEPBOOK_LIMIT_RATE: '0',
+    SWEEPBOOK_LIMIT_ANONYMOUS_RATE: '0',
+    SWEEPBOOK_LIMIT_WRONG_TOKEN_RATE: '0',
     SWEEPBOOK_LOG_LEVEL: 'trace',
     ...settings,
   });

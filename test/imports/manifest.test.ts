@@ -88,6 +88,21 @@ test.each<[string, string | Buffer, string, number | undefined]>([
     'BAD_USER_INPUT',
     2,
   ],
+  [
+    'a run that ends half a second before it starts',
+    ended([
+      head(1),
+      run(1, { startedAt: '2026-01-01T00:00:00.5Z', endedAt: '2026-01-01T00:00:00Z' }),
+    ]),
+    'BAD_USER_INPUT',
+    2,
+  ],
+  [
+    'a run before the year 1',
+    ended([head(1), run(1, { startedAt: '0000-12-31T00:00:00Z' })]),
+    'BAD_USER_INPUT',
+    2,
+  ],
   ['fewer files than told', ended([head(3), run(1), file('/a/1')]), 'BAD_USER_INPUT', 4],
   [
     'other bytes than told',

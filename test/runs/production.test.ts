@@ -351,6 +351,14 @@ test('runs are told piece by piece; what contradicts is refused, item by item', 
   ] as const) {
     expect(first.results[at]?.error?.message).toContain(field);
   }
+  const early = await registerRuns([{ number: 3000, endedAt: '2025-12-31T00:00:00Z' }]);
+  expect(early.results[0]).toMatchObject({
+    outcome: 'REFUSED',
+    error: {
+      code: 'BAD_USER_INPUT',
+      message: expect.stringContaining('before it starts, at 2026-01-01T00:00:00'),
+    },
+  });
   const second = await registerRuns([
     { number: 3000, endedAt: '2026-01-01T10:00:00Z', expectedStreams: ['A'] },
     { number: 3006, source: 'SIMULATION' },

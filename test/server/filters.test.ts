@@ -134,8 +134,8 @@ describe('datasets', () => {
     ['{ sizeBytes: { lt: -5 } }', []],
     [`{ createdAt: { gte: ${past}, lt: ${future} } }`, ['alpha', 'beta']],
     [`{ closedAt: { gte: ${future} } }`, []],
-    ['{ createdAt: { gte: "0000-01-01T00:00:00Z" } }', ['alpha', 'beta']],
-    ['{ createdAt: { lt: "0000-01-01T00:00:00Z" } }', []],
+    ['{ createdAt: { gte: "0001-01-01T00:00:00Z" } }', ['alpha', 'beta']],
+    ['{ createdAt: { lt: "0001-01-01T00:00:00Z" } }', []],
     ['{ backupWaived: true }', []],
     ['{ backupWaived: false }', ['alpha', 'beta']],
   ])('%s', async (filter, names) => {
@@ -330,6 +330,12 @@ describe('bad input is refused, and says what to do', () => {
     [
       'a time without its zone',
       'files(filter: { createdAt: { gte: "2026-01-01T00:00:00" } })',
+      {},
+      'BAD_USER_INPUT',
+    ],
+    [
+      'a time before the year 1, where it is UTC',
+      'files(filter: { createdAt: { gte: "0001-01-01T00:00:00+23:59" } })',
       {},
       'BAD_USER_INPUT',
     ],
