@@ -94,10 +94,10 @@ export const limitsOfRequests = {
       rateLimited,
     ),
     pointsAtOnce: limit(
-      6,
+      10,
       '',
       some,
-      'points of the operations of a principal, or an address without a token, that are worked on at once, over HTTP and on WebSockets: what has more is worked on alone',
+      'points of the operations of a principal, or an address without a token, that are worked on at once, over HTTP and on WebSockets: what has so many is worked on alone, with a rest after it',
       'the others of his wait',
     ),
     pointFields: limit(

@@ -169,7 +169,7 @@ function openTrail({ auditDays, auditReads }: Config, { db }: Base, log: Logger)
 function openReads(url: string, config: Config, opened: Opened, log: Logger): ReadPool {
   const reads = openReadPool({
     url,
-    poolSize: 8,
+    poolSize: 12,
     statementSeconds: config.querySeconds,
     onTrouble: (message) => log.warn({ error: hideSecrets(message) }, 'reads: will connect again'),
   });

@@ -70,8 +70,18 @@ export class Ticket implements Purse {
       leave();
       throw new SweepbookError('UNAVAILABLE', 'nobody waits for the answer any more');
     }
-    return leave;
+    return this.paid < this.gate.limits.pointsAtOnce ? leave : resting(leave);
   }
+}
+
+/**
+ * What is large holds the event loop for tens of milliseconds, and the next one of its payer would follow at once: it
+ * waits for as long as the loop was busy meanwhile, so that others have half of it.
+ */
+function resting(leave: () => void): () => void {
+  const { eventLoopUtilization } = performance;
+  const begun = eventLoopUtilization();
+  return () => void setTimeout(leave, eventLoopUtilization(begun).active).unref();
 }
 
 const mostRemembered = 10_000;
