@@ -79,9 +79,8 @@ export class Ticket implements Purse {
  * waits for as long as the loop was busy meanwhile, so that others have half of it.
  */
 function resting(leave: () => void): () => void {
-  const { eventLoopUtilization } = performance;
-  const begun = eventLoopUtilization();
-  return () => void setTimeout(leave, eventLoopUtilization(begun).active).unref();
+  const begun = performance.eventLoopUtilization();
+  return () => void setTimeout(leave, performance.eventLoopUtilization(begun).active).unref();
 }
 
 const mostRemembered = 10_000;
